@@ -1,0 +1,130 @@
+//! What comes before and after the load, on a blocking connection: topics, leaders, offsets.
+
+use anyhow::{Context, Result, ensure};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiKey, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+        RequestHeader, ResponseHeader, TopicName,
+        create_topics_request::CreatableTopic,
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        metadata_request::MetadataRequestTopic,
+    },
+    protocol::{Decodable, Encodable, StrBytes},
+};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+/// Kafka's TOPIC_ALREADY_EXISTS.
+const TOPIC_ALREADY_EXISTS: i16 = 36;
+
+/// Where each partition's leader listens.
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Leader address per partition.
+    pub leaders: Vec<String>,
+}
+
+fn call<Q: Encodable, R: Decodable>(address: &str, key: ApiKey, version: i16, request: &Q) -> Result<R> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut out = BytesMut::from(&[0u8; 4][..]);
+    RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(1)
+        .with_client_id(Some(StrBytes::from_static_str("thalweg-bench")))
+        .encode(&mut out, key.request_header_version(version))?;
+    request.encode(&mut out, version)?;
+    let length = (out.len() - 4) as i32;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    stream.write_all(&out)?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(i32::from_be_bytes(length))?;
+    ensure!(length <= 64 << 20, "a response of {length} bytes");
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    let mut body = Bytes::from(body);
+    ResponseHeader::decode(&mut body, key.response_header_version(version))?;
+    R::decode(&mut body, version)
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+/// Creates the topic if it does not exist.
+///
+/// # Errors
+/// The broker's.
+pub fn create(broker: &str, name: &str, partitions: i32) -> Result<()> {
+    let topic = CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(partitions).with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
+    let response: CreateTopicsResponse = call(broker, ApiKey::CreateTopics, 5, &request)?;
+    for topic in response.topics {
+        ensure!(matches!(topic.error_code, 0 | TOPIC_ALREADY_EXISTS), "creating {name}: Kafka error {}", topic.error_code);
+    }
+    Ok(())
+}
+
+/// Finds the topic's leaders, waiting until every partition has one.
+///
+/// # Errors
+/// The broker's, or no leader within 30 s.
+pub fn topic(broker: &str, name: &str) -> Result<Topic> {
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+    for _ in 0..300 {
+        let response: MetadataResponse = call(broker, ApiKey::Metadata, 5, &request)?;
+        let brokers: BTreeMap<i32, String> =
+            response.brokers.iter().map(|broker| (broker.node_id.0, format!("{}:{}", broker.host, broker.port))).collect();
+        let found = response.topics.first().filter(|topic| topic.error_code == 0 && !topic.partitions.is_empty());
+        let mut leaders: Vec<(i32, Option<String>)> = found.map_or_else(Vec::new, |topic| {
+            topic.partitions.iter().map(|partition| (partition.partition_index, brokers.get(&partition.leader_id.0).cloned())).collect()
+        });
+        leaders.sort();
+        let leaders: Option<Vec<String>> = leaders.into_iter().map(|(_, leader)| leader).collect();
+        if let Some(leaders) = leaders.filter(|leaders| !leaders.is_empty()) {
+            return Ok(Topic { name: name.to_owned(), leaders });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    anyhow::bail!("topic {name} has no leaders")
+}
+
+/// ListOffsets for the first offset.
+pub const EARLIEST: i64 = -2;
+/// ListOffsets for the end.
+pub const LATEST: i64 = -1;
+
+/// The offset of each partition at `timestamp` ([`EARLIEST`] or [`LATEST`]).
+///
+/// # Errors
+/// The broker's.
+pub fn offsets(topic: &Topic, timestamp: i64) -> Result<Vec<i64>> {
+    let mut found = vec![-1; topic.leaders.len()];
+    let mut by_leader: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (partition, leader) in topic.leaders.iter().enumerate() {
+        by_leader.entry(leader).or_default().push(partition);
+    }
+    for (leader, partitions) in by_leader {
+        let partitions = partitions
+            .into_iter()
+            .map(|partition| ListOffsetsPartition::default().with_partition_index(partition as i32).with_timestamp(timestamp))
+            .collect();
+        let wanted = ListOffsetsTopic::default().with_name(topic_name(&topic.name)).with_partitions(partitions);
+        let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![wanted]);
+        let response: ListOffsetsResponse = call(leader, ApiKey::ListOffsets, 5, &request)?;
+        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            ensure!(partition.error_code == 0, "ListOffsets: Kafka error {}", partition.error_code);
+            found[partition.partition_index as usize] = partition.offset;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,27 @@
+//! `thalweg-bench`: load for any broker that speaks the Kafka protocol.
+//!
+//! It sends pre-encoded batches over raw sockets from one pinned thread, so that it costs less than the broker that it
+//! measures; its own CPU time is in every report. Every run checks what it moved: a benchmark that lost data fails.
+
+mod args;
+mod batch;
+mod clock;
+mod connection;
+mod consume;
+mod control;
+mod plain_send;
+mod process;
+mod produce;
+mod report;
+mod wire;
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    let args = args::Args::parse();
+    match args.command {
+        args::Command::Produce(produce) => produce::run(&produce),
+        args::Command::Consume(consume) => consume::run(&consume),
+        args::Command::PlainSend(plain) => plain_send::run(&plain),
+    }
+}

@@ -1,0 +1,140 @@
+//! The superblock: two 4 KiB slots, written alternately, each with a checksum. It is the only commit point of a start.
+
+use super::{JournalError, superblock_path};
+use crate::disk::{BLOCK, Chunk, Disk, Open};
+use std::{io, path::Path};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    byteorder::little_endian::{I32, U32, U64},
+};
+
+/// The format of journal and superblock that this build writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"THALWEG\0";
+/// The first byte that the checksum covers.
+const CHECKED_FROM: usize = 12;
+
+/// What the last start committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Rises with each write; its lowest bit names the slot.
+    pub sequence: u64,
+    /// Rises with each start.
+    pub start: u64,
+    /// The random salt of that start: only files and frames of this start and salt exist.
+    pub salt: u64,
+    /// How many cores have a journal.
+    pub journals: u32,
+    /// No leader epoch at or below this may be given again.
+    pub epoch_floor: i32,
+    /// The last stop was clean.
+    pub clean: bool,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Raw {
+    magic: [u8; 8],
+    checksum: U32,
+    version: U32,
+    sequence: U64,
+    start: U64,
+    salt: U64,
+    journals: U32,
+    epoch_floor: I32,
+    clean: u8,
+    zero: [u8; 7],
+}
+
+impl Superblock {
+    fn to_slot(self) -> Vec<u8> {
+        let raw = Raw {
+            magic: MAGIC,
+            checksum: 0.into(),
+            version: FORMAT_VERSION.into(),
+            sequence: self.sequence.into(),
+            start: self.start.into(),
+            salt: self.salt.into(),
+            journals: self.journals.into(),
+            epoch_floor: self.epoch_floor.into(),
+            clean: u8::from(self.clean),
+            zero: [0; 7],
+        };
+        let mut slot = vec![0; BLOCK as usize];
+        slot[..size_of::<Raw>()].copy_from_slice(raw.as_bytes());
+        let checksum = crc32c::crc32c(&slot[CHECKED_FROM..]);
+        slot[8..CHECKED_FROM].copy_from_slice(&checksum.to_le_bytes());
+        slot
+    }
+
+    /// A slot's format version and content; `None` if it is not valid.
+    #[must_use]
+    pub fn of_slot(slot: &[u8]) -> Option<(u32, Superblock)> {
+        let (raw, _) = Raw::ref_from_prefix(slot).ok()?;
+        if slot.len() != BLOCK as usize || raw.magic != MAGIC || raw.checksum.get() != crc32c::crc32c(&slot[CHECKED_FROM..]) {
+            return None;
+        }
+        let found = Superblock {
+            sequence: raw.sequence.get(),
+            start: raw.start.get(),
+            salt: raw.salt.get(),
+            journals: raw.journals.get(),
+            epoch_floor: raw.epoch_floor.get(),
+            clean: raw.clean != 0,
+        };
+        Some((raw.version.get(), found))
+    }
+
+    /// Reads the newest valid slot, after a flush: what is read is durable. `None` if there is no file or no valid slot.
+    ///
+    /// # Errors
+    /// [`JournalError::NewerFormat`], or the disk's.
+    pub async fn read<D: Disk>(disk: &D, journal_dir: &Path) -> Result<Option<Superblock>, JournalError> {
+        let path = superblock_path(journal_dir);
+        let failed = |source| JournalError::Failed { path: path.clone(), source };
+        let file = match disk.open(&path, Open::Existing).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        disk.flush(&file).await.map_err(failed)?;
+        let bytes = disk.read(&file, 0, 2 * BLOCK as usize).await.map_err(failed)?;
+        let newest = bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, found)| found.sequence);
+        match newest {
+            Some((version, _)) if version > FORMAT_VERSION => {
+                Err(JournalError::NewerFormat { path: path.clone(), found: version, known: FORMAT_VERSION })
+            }
+            newest => Ok(newest.map(|(_, found)| found)),
+        }
+    }
+
+    /// Writes it into the slot that its sequence names, durably. The other slot stays as it is.
+    ///
+    /// # Errors
+    /// The disk's: whether it was written is then unknown until the next read.
+    pub async fn write<D: Disk>(&self, disk: &D, journal_dir: &Path) -> Result<(), JournalError> {
+        let path = superblock_path(journal_dir);
+        let work = async {
+            let file = match disk.open(&path, Open::Existing).await {
+                Ok(file) if disk.size(&file).await? == 2 * BLOCK => file,
+                Ok(file) => Self::extend(disk, journal_dir, file).await?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let file = disk.open(&path, Open::Create).await?;
+                    Self::extend(disk, journal_dir, file).await?
+                }
+                Err(error) => return Err(error),
+            };
+            disk.write(&file, self.sequence % 2 * BLOCK, vec![Chunk::padded(&self.to_slot())]).await?;
+            disk.flush(&file).await
+        };
+        work.await.map_err(|source| JournalError::Failed { path: path.clone(), source })
+    }
+
+    async fn extend<D: Disk>(disk: &D, journal_dir: &Path, file: D::File) -> io::Result<D::File> {
+        disk.allocate(&file, 2 * BLOCK).await?;
+        disk.sync(&file).await?;
+        disk.sync_dir(journal_dir).await?;
+        Ok(file)
+    }
+}

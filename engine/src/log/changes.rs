@@ -1,0 +1,278 @@
+//! The calls that take several steps: watching, searching by time, creating, deleting, raising the log start, closing.
+
+use super::{
+    Log, LogError, ReadError, TimeQuery,
+    core::{Core, Slot},
+    storage,
+};
+use crate::{
+    batch::{Scanner, scan},
+    disk::Disk,
+    journal::Line,
+    partition::{
+        AbortedTransaction, PartitionId, PartitionSpec, Recovered, directory,
+        open::{self, remove_segment},
+        waiters::Watch,
+    },
+    segment::first_at_or_after,
+};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// A reader's subscription. It begins when it is made.
+pub(super) struct Changed<D: Disk> {
+    core: Rc<Core<D>>,
+    ids: Vec<PartitionId>,
+    watch: Rc<Watch>,
+    ticket: u64,
+}
+
+impl<D: Disk> Changed<D> {
+    pub fn new(core: &Rc<Core<D>>, ids: &[PartitionId]) -> Changed<D> {
+        let (watch, ticket) = (Rc::new(Watch::default()), core.ticket());
+        let mut slots = core.slots.borrow_mut();
+        for id in ids {
+            match slots.get_mut(id) {
+                Some(Slot::Open(partition)) if !partition.is_deleted => partition.watchers.add(ticket, &watch),
+                Some(Slot::Closed(unopened)) => unopened.waiting.add(ticket, &watch),
+                _ => watch.fire(),
+            }
+        }
+        drop(slots);
+        if core.ended.is_set() {
+            watch.fire();
+        }
+        Changed { core: Rc::clone(core), ids: ids.to_vec(), watch, ticket }
+    }
+}
+
+impl<D: Disk> Future for Changed<D> {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.watch.poll(context) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<D: Disk> Drop for Changed<D> {
+    fn drop(&mut self) {
+        let mut slots = self.core.slots.borrow_mut();
+        for id in &self.ids {
+            match slots.get_mut(id) {
+                Some(Slot::Open(partition)) => partition.watchers.remove(self.ticket),
+                Some(Slot::Closed(unopened)) => unopened.waiting.remove(self.ticket),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The aborted transactions that overlap the offsets from `from` up to but not including `to`. Their markers may be in
+/// any later segment; only those that a Kafka wrote have any.
+pub(super) async fn aborted<D: Disk>(log: &Log<D>, id: PartitionId, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ReadError> {
+    let core = &log.core;
+    let look = |partition: &crate::partition::Partition<D>| (partition.directory.clone(), partition.aborted(from, to));
+    let (directory, (sealed, active)) = core.look(id, look).ok_or(ReadError::UnknownPartition)?;
+    let mut found = Vec::new();
+    let mut complete = false;
+    for segment in sealed {
+        let segment = core.segments.get(&core.disk, &directory, id, segment.base_offset).await?;
+        complete = segment.aborted(from, to, &mut found);
+        if complete {
+            break;
+        }
+    }
+    if !complete {
+        found.extend(active);
+    }
+    Ok(found.into_iter().map(|txn| AbortedTransaction { producer_id: txn.producer_id, first_offset: txn.first_offset }).collect())
+}
+
+/// See [`Log::offset_for`].
+pub(super) async fn offset_for<D: Disk>(log: &Log<D>, id: PartitionId, query: TimeQuery) -> Result<Option<(i64, i64)>, ReadError> {
+    log.ready(&[id]).await?;
+    match query {
+        TimeQuery::AtOrAfter(timestamp) => at_or_after(log, id, timestamp).await,
+        TimeQuery::Max => {
+            let Some(newest) = newest(log, id).await? else { return Ok(None) };
+            at_or_after(log, id, newest).await
+        }
+    }
+}
+
+async fn at_or_after<D: Disk>(log: &Log<D>, id: PartitionId, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {
+    let core = &log.core;
+    let look = |partition: &crate::partition::Partition<D>| {
+        let from = partition.indexes.times.lookup(timestamp).max(partition.log_start);
+        (partition.directory.clone(), partition.sealed.clone(), partition.log_start, from)
+    };
+    let (directory, sealed, log_start, mut from) = core.look(id, look).ok_or(ReadError::UnknownPartition)?;
+    for segment in sealed {
+        let segment = core.segments.get(&core.disk, &directory, id, segment.base_offset).await?;
+        if let Some(found) = segment.find_time(&core.disk, timestamp, log_start).await? {
+            return Ok(Some(found));
+        }
+    }
+    // The active segment, as its readers get it.
+    loop {
+        let plan = log.read(id, from, super::TIME_SEARCH_BYTES, true, false).await?;
+        if plan.bytes == 0 {
+            return Ok(None);
+        }
+        let bytes = plan.collect(&core.disk).await.map_err(|error| storage(directory.clone(), error))?;
+        let mut found = None;
+        let mut next = from;
+        scan(&bytes, Scanner::new(0, 0, i32::MIN), |_, header, batch| {
+            next = header.next_offset();
+            if found.is_none() && header.max_timestamp() >= timestamp && header.last_offset() >= log_start {
+                found = first_at_or_after(header, batch, timestamp, log_start).unwrap_or_default();
+            }
+        });
+        if found.is_some() || next <= from {
+            return Ok(found);
+        }
+        from = next;
+    }
+}
+
+/// The newest timestamp of all readable records.
+async fn newest<D: Disk>(log: &Log<D>, id: PartitionId) -> Result<Option<i64>, ReadError> {
+    let core = &log.core;
+    let look = |partition: &crate::partition::Partition<D>| {
+        (partition.directory.clone(), partition.sealed.clone(), partition.indexes.newest().map(|newest| newest.0))
+    };
+    let (directory, sealed, mut newest) = core.look(id, look).ok_or(ReadError::UnknownPartition)?;
+    for segment in sealed {
+        newest = newest.max(core.segments.get(&core.disk, &directory, id, segment.base_offset).await?.max_timestamp());
+    }
+    Ok(newest)
+}
+
+/// See [`Log::create`].
+pub(super) async fn create<D: Disk>(core: &Core<D>, spec: PartitionSpec) -> Result<(), LogError> {
+    let id = spec.id;
+    let failed = |source| LogError::Disk { path: core.config.data_dir.join(&spec.directory), source };
+    directory::create(&core.disk, &core.config.data_dir, &spec).await.map_err(failed)?;
+    let line = Line { partition: id, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 };
+    let epoch = spec.leader_epoch;
+    let recovered = Recovered { spec: spec.clone(), line, producers: Vec::new(), epochs: Vec::new(), scanned: None };
+    let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits)
+        .await
+        .map_err(|(path, source)| LogError::Disk { path, source })?;
+    // A clean stop that has begun meanwhile completes it too.
+    partition.is_closing = core.is_closing.get();
+    core.settle(&mut partition);
+    core.slots.borrow_mut().entry(id).or_insert(Slot::Open(Box::new(partition)));
+    Ok(())
+}
+
+/// See [`Log::delete`].
+pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(), LogError> {
+    let directory = match core.slots.borrow_mut().get_mut(&id) {
+        None => return Ok(()),
+        Some(Slot::Closed(unopened)) => unopened.recovered.spec.directory.clone(),
+        Some(Slot::Open(partition)) => {
+            partition.is_deleted = true;
+            partition.waiters.wake_all();
+            partition.touch();
+            core.settle(partition);
+            partition.spec.directory.clone()
+        }
+    };
+    // A clean stop waits for it no more.
+    core.job_ended();
+    // What is in flight ends first: nothing writes to files that are gone.
+    core.wait_for(|core| {
+        core.has_failed.get() || core.ended.is_set() || core.look(id, |partition| partition.jobs.is_idle()).unwrap_or(true)
+    })
+    .await;
+    if let Some(Slot::Closed(mut unopened)) = core.slots.borrow_mut().remove(&id) {
+        unopened.waiting.fire();
+    }
+    // Who waits for its log start to be raised would wait for ever.
+    core.job_ended();
+    core.segments.remove_partition(id);
+    let path = core.config.data_dir.join(&directory);
+    directory::remove(&core.disk, &core.config.data_dir, &directory).await.map_err(|source| LogError::Disk { path, source })
+}
+
+/// See [`Log::delete_records`].
+pub(super) async fn delete_records<D: Disk>(core: &Core<D>, id: PartitionId, before: i64) -> Result<i64, ReadError> {
+    let asked = core.with(id, |partition| {
+        if partition.is_deleted {
+            return Err(ReadError::UnknownPartition);
+        }
+        if before > partition.high_watermark {
+            return Err(ReadError::OutOfRange);
+        }
+        partition.log_start_wanted = partition.log_start_wanted.max(before);
+        Ok(())
+    });
+    asked.ok_or(ReadError::UnknownPartition)??;
+    let is_there = |core: &Core<D>| core.look(id, |partition| partition.log_start >= before).unwrap_or(true);
+    core.wait_for(|core| is_there(core) || core.has_failed.get() || core.ended.is_set()).await;
+    if !is_there(core) {
+        return Err(storage(core.config.journal_dir.clone(), std::io::Error::other("the log is closed")));
+    }
+    // Segments wholly below the log start: from here on nobody finds them.
+    let removed = core.with(id, |partition| {
+        let log_start = partition.log_start;
+        partition.epochs.truncate_start(log_start);
+        let front = partition.front().base_offset();
+        let bases = partition.sealed.iter().skip(1).map(|sealed| sealed.base_offset).chain([front]);
+        let count = bases.take_while(|next| *next <= log_start).count().min(partition.sealed.len());
+        let removed: Vec<_> = partition.sealed.drain(..count).map(|sealed| sealed.base_offset).collect();
+        (log_start, removed, partition.directory.clone())
+    });
+    let (log_start, removed, directory) = removed.ok_or(ReadError::UnknownPartition)?;
+    for base_offset in &removed {
+        core.segments.remove(id, *base_offset);
+        // The oldest first: what a crash leaves is without a gap.
+        remove_segment(&core.disk, &directory, *base_offset).await.map_err(|error| storage(directory.clone(), error))?;
+    }
+    if !removed.is_empty() {
+        core.disk.sync_dir(&directory).await.map_err(|error| storage(directory.clone(), error))?;
+    }
+    Ok(log_start)
+}
+
+/// See [`Log::close`].
+pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
+    let core = &log.core;
+    core.is_closing.set(true);
+    core.admit_waiting();
+    let ids: Vec<_> = core.slots.borrow().keys().copied().collect();
+    for id in &ids {
+        log.open_partition(*id).await.map_err(|(path, source)| LogError::Disk { path, source })?;
+    }
+    for id in &ids {
+        core.with(*id, |partition| partition.is_closing = true);
+    }
+    let is_done = |core: &Core<D>| {
+        let is_whole = |slot: &Slot<D>| match slot {
+            Slot::Open(partition) => {
+                let is_lost = partition.offline.is_some() && partition.jobs.is_idle();
+                (partition.is_finished && partition.log_start_wanted == partition.log_start) || partition.is_deleted || is_lost
+            }
+            Slot::Closed(_) => true,
+        };
+        core.slots.borrow().values().all(is_whole)
+    };
+    core.wait_for(|core| is_done(core) || core.close_error.borrow().is_some() || core.ended.is_set()).await;
+    if let Some(error) = core.close_error.borrow_mut().take() {
+        return Err(error);
+    }
+    core.final_head.set(true);
+    core.journal_signal.set();
+    core.ended.wait().await;
+    match core.has_failed.get() {
+        false => Ok(()),
+        true => {
+            let source = std::io::Error::other("it failed before the stop was complete");
+            Err(LogError::Journal { path: core.config.journal_dir.clone(), source })
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What one core's log is made of, and the bookkeeping after every change.
+
+use super::{
+    LogConfig,
+    signal::{Latch, Signal},
+};
+use crate::{
+    disk::Disk,
+    journal::JournalWriter,
+    partition::{
+        Partition, PartitionId, Recovered,
+        limits::Limits,
+        waiters::{Watch, Watchers},
+    },
+    segment::OpenSegments,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    task::Waker,
+};
+
+/// A partition of this core.
+pub(super) enum Slot<D: Disk> {
+    /// Not used since the start.
+    Closed(Box<Unopened>),
+    /// In use.
+    Open(Box<Partition<D>>),
+}
+
+/// A partition that was not used since the start.
+pub(super) struct Unopened {
+    pub recovered: Recovered,
+    /// Somebody is opening it; the others wait.
+    pub is_opening: bool,
+    pub waiting: Watchers,
+}
+
+/// Everything of one core's log.
+pub(super) struct Core<D: Disk> {
+    pub disk: D,
+    pub config: LogConfig,
+    pub leader_epoch: i32,
+    pub limits: Limits,
+    pub slots: RefCell<BTreeMap<PartitionId, Slot<D>>>,
+    pub segments: OpenSegments<D>,
+    /// Taken by [`super::Log::run`].
+    pub journal: RefCell<Option<JournalWriter<D>>>,
+    pub journal_queue: RefCell<VecDeque<PartitionId>>,
+    pub journal_signal: Signal,
+    /// A frame or a head is in flight, or is about to be.
+    pub journal_is_busy: Cell<bool>,
+    pub bulk_queue: RefCell<VecDeque<PartitionId>>,
+    pub bulk_signal: Signal,
+    /// Senders that wait for room, in order.
+    pub admissions: RefCell<BTreeMap<u64, (u64, Waker)>>,
+    /// The partitions of all chunks of memory, the oldest chunk first.
+    pub chunks: RefCell<VecDeque<PartitionId>>,
+    pub tickets: Cell<u64>,
+    /// Nothing is appended any more.
+    pub is_closing: Cell<bool>,
+    /// Why a partition could not be completed for a clean stop.
+    pub close_error: RefCell<Option<super::LogError>>,
+    /// Every partition is in its files: the last heads may be written.
+    pub final_head: Cell<bool>,
+    /// The last head is written, or the journal has failed.
+    pub ended: Latch,
+    /// The journal has failed: nothing is acked any more.
+    pub has_failed: Cell<bool>,
+    /// Told whenever a job on a partition's files has ended.
+    pub job_watchers: RefCell<Watchers>,
+}
+
+impl<D: Disk> Core<D> {
+    pub fn ticket(&self) -> u64 {
+        self.tickets.set(self.tickets.get() + 1);
+        self.tickets.get()
+    }
+
+    /// Runs `work` on an open partition and does the bookkeeping for what it has changed. `None` if it isn't open.
+    pub fn with<T>(&self, id: PartitionId, work: impl FnOnce(&mut Partition<D>) -> T) -> Option<T> {
+        let mut slots = self.slots.borrow_mut();
+        let Some(Slot::Open(partition)) = slots.get_mut(&id) else { return None };
+        let result = work(partition);
+        self.settle(partition);
+        Some(result)
+    }
+
+    /// Looks at an open partition.
+    pub fn look<T>(&self, id: PartitionId, look: impl FnOnce(&Partition<D>) -> T) -> Option<T> {
+        match self.slots.borrow().get(&id) {
+            Some(Slot::Open(partition)) => Some(look(partition)),
+            _ => None,
+        }
+    }
+
+    /// Counts what has changed, and tells the lanes and the senders.
+    pub fn settle(&self, partition: &mut Partition<D>) {
+        if partition.must_discard && partition.progress.is_idle() {
+            partition.discard();
+        }
+        if partition.recount(&self.limits) {
+            self.admit_waiting();
+        }
+        if !partition.jobs.journal_queued && partition.wants_journal(&self.limits) {
+            partition.jobs.journal_queued = true;
+            self.journal_queue.borrow_mut().push_back(partition.spec.id);
+            self.journal_signal.set();
+        }
+        if !partition.jobs.bulk_queued && partition.wants_bulk(&self.limits) {
+            partition.jobs.bulk_queued = true;
+            self.bulk_queue.borrow_mut().push_back(partition.spec.id);
+            self.bulk_signal.set();
+        }
+    }
+
+    /// True if `bytes` more may be appended now.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        // What a full disk keeps in the journal must not stop the others: appends to it are refused instead.
+        let unmoved = self.limits.unmoved.get() - self.limits.homeless.get();
+        // Below half there is always room: partial blocks, which can't be moved, are bounded by that.
+        let max = self.limits.unmoved_bytes_max;
+        unmoved <= max / 2 || unmoved + bytes <= max || self.has_failed.get() || self.is_closing.get()
+    }
+
+    /// Wakes the senders that there is room for, in order.
+    pub fn admit_waiting(&self) {
+        let admissions = self.admissions.borrow();
+        let mut bytes = 0;
+        for (wanted, waker) in admissions.values() {
+            bytes += wanted;
+            if !self.has_room(bytes) {
+                break;
+            }
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Moves to smaller runs when unmoved bytes pass half of their bound: all partitions that have whole blocks.
+    pub fn press(&self) {
+        let mut slots = self.slots.borrow_mut();
+        for slot in slots.values_mut() {
+            if let Slot::Open(partition) = slot {
+                self.settle(partition);
+            }
+        }
+    }
+
+    /// Gives memory back while tails hold more than they may: the oldest chunks first, if their segments have them.
+    pub fn release_memory(&self, slots: &mut BTreeMap<PartitionId, Slot<D>>) {
+        let mut chunks = self.chunks.borrow_mut();
+        let mut attempts = 8;
+        while self.limits.budget.is_exceeded() && attempts > 0 {
+            attempts -= 1;
+            let Some(id) = chunks.pop_front() else { return };
+            let Some(Slot::Open(partition)) = slots.get_mut(&id) else { continue };
+            let flushed = partition.progress.flushed();
+            let front = partition.stretches.front_mut().expect("a partition has a segment");
+            // A batch that is not wholly flushed may still have to be dropped, whole.
+            let whole = front.boundary(flushed).0;
+            if !front.release_oldest(whole) && front.tail().start() < front.end() {
+                chunks.push_back(id);
+            }
+        }
+    }
+
+    /// Waits until `is_done` of the partition holds; it is asked again after every job and frame.
+    pub async fn wait_for(&self, mut is_done: impl FnMut(&Core<D>) -> bool) {
+        while !is_done(self) {
+            let watch = Rc::new(Watch::default());
+            let ticket = self.ticket();
+            self.job_watchers.borrow_mut().add(ticket, &watch);
+            std::future::poll_fn(|context| if watch.poll(context) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }).await;
+            self.job_watchers.borrow_mut().remove(ticket);
+        }
+    }
+
+    /// A job or a frame has ended.
+    pub fn job_ended(&self) {
+        self.job_watchers.borrow_mut().fire();
+    }
+
+    /// The lanes have ended, by a clean stop or because the journal failed: everyone who waits learns that nothing more
+    /// will happen.
+    pub fn end(&self) {
+        self.ended.set();
+        for slot in self.slots.borrow_mut().values_mut() {
+            if let Slot::Open(partition) = slot {
+                partition.waiters.wake_all();
+                partition.touch();
+            }
+        }
+        self.admit_waiting();
+        self.job_ended();
+    }
+}

@@ -1,0 +1,68 @@
+//! What keeps a log from starting or going on, each with where and what to do.
+
+use crate::journal::JournalError;
+use std::{io, path::PathBuf};
+
+/// The log can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A file operation failed.
+    #[error("{path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The disk's word.
+        source: io::Error,
+    },
+    /// The journal failed: nothing more may be acked by this process.
+    #[error("the journal {path} failed ({source}); nothing that was not acked is safe: check the disk, then start again")]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// The disk's word.
+        source: io::Error,
+    },
+    /// The journal is damaged.
+    #[error("{path} is damaged: {what}. Restore it, or start with --accept-loss to go on without what is behind the damage")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A newer version wrote this.
+    #[error("{path} has format version {found}, this build knows up to {known}: use the newer build")]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A partition that must have data has no file.
+    #[error("{path} is missing although the journal says it held data: restore it, or start with --accept-loss")]
+    Missing {
+        /// The segment or directory.
+        path: PathBuf,
+    },
+    /// More partitions than the journal can checkpoint.
+    #[error("{partitions} partitions on one core need --journal-size {needed_bytes} or more")]
+    JournalTooSmall {
+        /// Partitions of the core.
+        partitions: usize,
+        /// The size that is needed, in bytes.
+        needed_bytes: u64,
+    },
+}
+
+impl From<JournalError> for LogError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Failed { path, source } => LogError::Journal { path, source },
+            JournalError::Damaged { path, what } => LogError::Damaged { path, what },
+            JournalError::NewerFormat { path, found, known } => LogError::NewerFormat { path, found, known },
+            JournalError::HeadTooLarge { ref path, .. } => LogError::Journal { path: path.clone(), source: io::Error::other(error) },
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The journal lane: small appends of all partitions in one frame, one frame in flight, no timer and no linger. What
+//! arrives meanwhile is the next frame.
+
+use super::{
+    LogError,
+    core::{Core, Slot},
+};
+use crate::{
+    disk::Disk,
+    journal::{FRAME_CONTENT_MAX, Item, JournalWriter},
+    partition::{PartitionId, head},
+};
+
+/// With less room than this the other file is switched to: the longest end entry must fit.
+const ROOM_BYTES_MIN: usize = 16 << 10;
+/// What an entry needs beside its bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// What of a partition is in a frame.
+struct Member {
+    id: PartitionId,
+    has_bytes: bool,
+    log_start: Option<i64>,
+}
+
+/// Runs until the last head of a clean stop is written.
+pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -> Result<(), LogError> {
+    loop {
+        core.journal_is_busy.set(false);
+        core.journal_signal.wait().await;
+        core.journal_is_busy.set(true);
+        while !core.journal_queue.borrow().is_empty() {
+            if writer.room() < ROOM_BYTES_MIN {
+                switch(core, &mut writer).await?;
+            }
+            let (items, members) = fill(core, writer.room().min(FRAME_CONTENT_MAX));
+            if items.is_empty() {
+                continue;
+            }
+            writer.frame(&items).await?;
+            complete(core, &members);
+        }
+        if core.final_head.get() {
+            switch(core, &mut writer).await?;
+            return Ok(());
+        }
+    }
+}
+
+/// Takes from the waiting partitions, in turn, what fits.
+fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
+    let (mut items, mut members) = (Vec::new(), Vec::new());
+    let mut left = room;
+    let mut slots = core.slots.borrow_mut();
+    while left >= ROOM_BYTES_MIN / 2 {
+        let Some(id) = core.journal_queue.borrow_mut().pop_front() else { break };
+        let Some(Slot::Open(partition)) = slots.get_mut(&id) else { continue };
+        partition.jobs.journal_queued = false;
+        if !partition.wants_journal(&core.limits) {
+            continue;
+        }
+        let mut member = Member { id, has_bytes: false, log_start: None };
+        if partition.log_start_wanted > partition.log_start {
+            member.log_start = Some(partition.log_start_wanted);
+            items.push(Item::LogStart { partition: id, offset: partition.log_start_wanted });
+            left -= ENTRY_OVERHEAD_BYTES;
+        }
+        let bulk_bytes_min = partition.bulk_bytes_min(&core.limits);
+        let can_take = partition.may_journal();
+        let most = (left - ENTRY_OVERHEAD_BYTES) as u64;
+        if can_take && let Some((start, end)) = partition.progress.take_for_journal(most, bulk_bytes_min) {
+            let front = partition.front();
+            let bytes = front.slices(start, end);
+            let item = Item::Bytes { partition: id, segment_base: front.base_offset(), position: head::position(start), bytes };
+            left = left.saturating_sub(item.encoded_len());
+            items.push(item);
+            member.has_bytes = true;
+        }
+        partition.jobs.in_frame = member.has_bytes || member.log_start.is_some();
+        if partition.jobs.in_frame {
+            members.push(member);
+        }
+        core.settle(partition);
+    }
+    (items, members)
+}
+
+/// The frame is durable.
+fn complete<D: Disk>(core: &Core<D>, members: &[Member]) {
+    for member in members {
+        core.with(member.id, |partition| {
+            partition.jobs.in_frame = false;
+            // An offline partition has forgotten that it was in a frame.
+            if member.has_bytes && partition.progress.is_in_frame() {
+                partition.progress.frame_is_durable();
+                partition.advance();
+            }
+            if let Some(log_start) = member.log_start {
+                partition.log_start = partition.log_start.max(log_start);
+                partition.touch();
+            }
+        });
+    }
+    core.job_ended();
+}
+
+/// Begins the other file with a complete checkpoint; then parks what was idle since the last one.
+async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Result<(), LogError> {
+    let (mut lines, mut items) = (Vec::new(), Vec::new());
+    let mut offline_bytes = 0;
+    for slot in core.slots.borrow_mut().values_mut() {
+        match slot {
+            Slot::Closed(unopened) => {
+                lines.push(unopened.recovered.line);
+                head::recovered_items(&unopened.recovered, &mut items);
+            }
+            Slot::Open(partition) if partition.is_deleted => {}
+            Slot::Open(partition) => {
+                partition.producers.expire(core.limits.now_ms.get(), core.limits.producer_expiration_ms);
+                lines.push(partition.line());
+                partition.head_items(&core.limits, &mut items);
+                if partition.offline.is_some() {
+                    offline_bytes += partition.progress.carried_bytes();
+                }
+            }
+        }
+    }
+    if offline_bytes > FRAME_CONTENT_MAX as u64 {
+        let what = format!("{offline_bytes} acked bytes of offline partitions have no place but the journal");
+        return Err(LogError::Journal { path: core.config.journal_dir.clone(), source: std::io::Error::other(what) });
+    }
+    writer.switch(&lines, &items).await?;
+    for slot in core.slots.borrow_mut().values_mut() {
+        let Slot::Open(partition) = slot else { continue };
+        let was_fresh = std::mem::replace(&mut partition.is_fresh, false);
+        if !was_fresh && partition.offline.is_none() {
+            partition.wants_parking = true;
+            core.settle(partition);
+        }
+    }
+    Ok(())
+}

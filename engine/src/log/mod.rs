@@ -1,0 +1,566 @@
+//! The partitions of one core: what the broker calls.
+
+mod bulk_lane;
+mod changes;
+mod config;
+mod core;
+mod error;
+mod journal_lane;
+mod signal;
+mod start;
+
+pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
+pub use config::LogConfig;
+pub use error::LogError;
+pub use start::{Foreign, Start, catalog_spec, find_foreign, mark_clean};
+
+use self::{
+    core::{Core, Slot, Unopened},
+    signal::{Latch, Signal},
+};
+use crate::{
+    disk::Disk,
+    journal::{JournalPosition, JournalWriter, file_bytes_needed},
+    partition::{
+        PartitionConfig, PartitionId, PartitionSpec, Recovered,
+        limits::Limits,
+        open,
+        read::{Ask, Source, read_sealed},
+        tail::Budget,
+        waiters::{Watch, Watchers},
+    },
+    segment::OpenSegments,
+};
+use futures_util::future::{Either, select};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+/// A partition's offsets at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// The first offset that can be read.
+    pub log_start: i64,
+    /// The durable end: what consumers may read up to.
+    pub high_watermark: i64,
+    /// The first offset that a transaction could still abort; the high watermark if there is none.
+    pub last_stable: i64,
+    /// The next offset to be given.
+    pub log_end: i64,
+    /// The leader epoch of new batches.
+    pub leader_epoch: i32,
+    /// A write or flush of it failed: no appends until the broker starts again.
+    pub offline: bool,
+}
+
+/// What [`Log::offset_for`] looks for, as ListOffsets asks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeQuery {
+    /// The first record with a timestamp at or above this one, in ms.
+    AtOrAfter(i64),
+    /// The record with the highest timestamp (KIP-734).
+    Max,
+}
+
+/// What one core needs to open its log, made by the start for all cores together. It can be sent to the core's thread.
+/// Plain data.
+#[derive(Debug)]
+pub struct CoreStart {
+    /// The bounds.
+    pub config: LogConfig,
+    /// The partitions of this core, the catalog's own among those of core 0.
+    pub partitions: Vec<Recovered>,
+    /// The leader epoch of this start.
+    pub leader_epoch: i32,
+    /// Where its journal goes on: [`crate::journal::JournalWriter::open`].
+    pub journal: JournalPosition,
+    /// The highest producer id that the start has seen in batches, snapshots and heads; -1 if it saw none. The counter of
+    /// new ids must be above it.
+    pub highest_producer_id: i64,
+}
+
+/// The partitions of one core. A cheap handle; everything stays on one thread.
+pub struct Log<D: Disk> {
+    core: Rc<Core<D>>,
+}
+
+impl<D: Disk> Clone for Log<D> {
+    fn clone(&self) -> Self {
+        Log { core: Rc::clone(&self.core) }
+    }
+}
+
+/// Times that a read is planned anew because the partition has moved on meanwhile.
+const READ_ATTEMPTS: usize = 16;
+/// Bytes that a search by time looks at together.
+const TIME_SEARCH_BYTES: usize = 128 << 10;
+
+fn closed() -> AppendError {
+    AppendError::Storage("the log is closed".into())
+}
+
+fn storage(path: std::path::PathBuf, source: io::Error) -> ReadError {
+    ReadError::Storage { path, source }
+}
+
+impl<D: Disk> Log<D> {
+    /// The log of a core, on its thread, after the start has committed.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn open(disk: D, start: CoreStart) -> Result<Log<D>, LogError> {
+        let config = start.config;
+        let writer = JournalWriter::open(disk.clone(), &config.journal_dir, start.journal).await?;
+        let limits = Limits {
+            bulk_bytes_min: config.bulk_bytes_min,
+            run_bytes_max: (config.bulk_bytes_in_flight_busy_max).max(config.bulk_bytes_min),
+            journal_file_bytes: writer.file_bytes(),
+            unmoved_bytes_max: (writer.file_bytes() / 4).min(config.tail_bytes_max),
+            producer_expiration_ms: config.producer_expiration_ms,
+            producers_max: config.producers_max,
+            budget: Budget::new(config.tail_bytes_max),
+            unmoved: Cell::new(0),
+            homeless: Cell::new(0),
+            senders_waiting: Cell::new(0),
+            now_ms: Cell::new(0),
+        };
+        let unopened = |recovered| Slot::Closed(Box::new(Unopened { recovered, is_opening: false, waiting: Watchers::default() }));
+        let scanned: Vec<_> =
+            start.partitions.iter().filter(|recovered| recovered.scanned.is_some()).map(|recovered| recovered.spec.id).collect();
+        let slots = start.partitions.into_iter().map(|recovered| (recovered.spec.id, unopened(recovered))).collect();
+        let segments = OpenSegments::new(config.open_segments_max);
+        let core = Core {
+            disk,
+            leader_epoch: start.leader_epoch,
+            limits,
+            slots: RefCell::new(slots),
+            segments,
+            journal: RefCell::new(Some(writer)),
+            journal_queue: RefCell::default(),
+            journal_signal: Signal::default(),
+            journal_is_busy: Cell::new(false),
+            bulk_queue: RefCell::default(),
+            bulk_signal: Signal::default(),
+            admissions: RefCell::default(),
+            chunks: RefCell::new(VecDeque::new()),
+            tickets: Cell::new(0),
+            is_closing: Cell::new(false),
+            close_error: RefCell::default(),
+            final_head: Cell::new(false),
+            ended: Latch::default(),
+            has_failed: Cell::new(false),
+            job_watchers: RefCell::default(),
+            config,
+        };
+        let log = Log { core: Rc::new(core) };
+        // What the journal held is in memory from here on, and begins to move to its segments.
+        for id in scanned {
+            log.open_partition(id).await.map_err(|(path, source)| LogError::Disk { path, source })?;
+        }
+        Ok(log)
+    }
+
+    /// Drives the lanes until [`Log::close`] has finished. The host spawns it once. An error means that the journal
+    /// failed: the process must say so and end, without acking anything more.
+    ///
+    /// # Errors
+    /// [`LogError::Journal`].
+    pub async fn run(&self) -> Result<(), LogError> {
+        let writer = self.core.journal.borrow_mut().take().expect("a log is run once");
+        let journal = pin!(journal_lane::run(&self.core, writer));
+        let bulk = pin!(bulk_lane::run(&self.core));
+        let result = match select(journal, bulk).await {
+            Either::Left((result, _)) | Either::Right((result, _)) => result,
+        };
+        self.core.has_failed.set(result.is_err());
+        self.core.end();
+        result
+    }
+
+    /// Opens what was not used since the start. Every other call on a partition expects it to be open: call this first.
+    ///
+    /// # Errors
+    /// What the disk says of one of them; an unknown partition is no error here.
+    pub async fn ready(&self, ids: &[PartitionId]) -> Result<(), ReadError> {
+        for id in ids {
+            self.open_partition(*id).await.map_err(|(path, source)| storage(path, source))?;
+        }
+        Ok(())
+    }
+
+    async fn open_partition(&self, id: PartitionId) -> Result<(), open::OpenError> {
+        let core = &self.core;
+        loop {
+            let (recovered, watch) = {
+                let mut slots = core.slots.borrow_mut();
+                let Some(Slot::Closed(unopened)) = slots.get_mut(&id) else { return Ok(()) };
+                if unopened.is_opening {
+                    let watch = Rc::new(Watch::default());
+                    unopened.waiting.add(core.ticket(), &watch);
+                    (None, watch)
+                } else {
+                    unopened.is_opening = true;
+                    (Some(unopened.recovered.clone()), Rc::default())
+                }
+            };
+            let Some(recovered) = recovered else {
+                poll_fn(|context| if watch.poll(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+                continue;
+            };
+            // If this call is given up half-way, another one begins anew.
+            let _guard = Opening { core, id };
+            let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, core.leader_epoch, &core.limits).await?;
+            let mut slots = core.slots.borrow_mut();
+            if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
+                if let Slot::Closed(unopened) = slot {
+                    partition.spec = unopened.recovered.spec.clone();
+                    unopened.waiting.fire();
+                }
+                core.settle(&mut partition);
+                *slot = Slot::Open(Box::new(partition));
+            }
+            return Ok(());
+        }
+    }
+
+    /// Waits until `bytes` more may be appended: this is how senders are slowed (bytes that are in no segment yet are
+    /// bounded). Call it before [`Log::append`]; it returns at once while there is room.
+    pub async fn admit(&self, bytes: usize) {
+        let core = &self.core;
+        let bytes = bytes as u64;
+        if core.admissions.borrow().is_empty() && core.has_room(bytes) {
+            return;
+        }
+        core.limits.senders_waiting.set(core.limits.senders_waiting.get() + 1);
+        core.press();
+        let ticket = core.ticket();
+        let _guard = Admission { core, ticket };
+        poll_fn(|context| {
+            let mut admissions = core.admissions.borrow_mut();
+            let is_first = admissions.keys().next().is_none_or(|first| *first >= ticket);
+            if is_first && core.has_room(bytes) {
+                return Poll::Ready(());
+            }
+            admissions.insert(ticket, (bytes, context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Validates a batch in Kafka's order, gives it offsets and copies it into the partition's tail. Not durable and
+    /// not readable before [`Log::durable`] of its last offset. `now_ms` is the broker's clock.
+    ///
+    /// # Errors
+    /// Each variant is one of Kafka's answers; nothing has changed then.
+    pub fn append(&self, id: PartitionId, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        let core = &self.core;
+        if core.has_failed.get() || core.is_closing.get() {
+            return Err(closed());
+        }
+        core.limits.now_ms.set(now_ms.max(core.limits.now_ms.get()));
+        let mut slots = core.slots.borrow_mut();
+        let partition = match slots.get_mut(&id) {
+            None => return Err(AppendError::UnknownPartition),
+            Some(Slot::Closed(_)) => return Err(AppendError::Storage("the partition is not open".into())),
+            Some(Slot::Open(partition)) => partition,
+        };
+        partition.ask_for_space(now_ms, &core.limits);
+        let result = partition.append(batch, now_ms, &core.limits);
+        core.settle(partition);
+        let (appended, chunks) = result?;
+        if chunks > 0 {
+            core.chunks.borrow_mut().extend(std::iter::repeat_n(id, chunks));
+            core.release_memory(&mut slots);
+        }
+        Ok(appended)
+    }
+
+    /// Waits until what was appended is durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Storage`] if it never will be: it was dropped, the partition went offline, or the log closed.
+    /// [`AppendError::UnknownPartition`] if the partition was deleted.
+    pub fn durable_of(&self, id: PartitionId, appended: &Appended) -> impl Future<Output = Result<(), AppendError>> + use<D> {
+        self.durable_since(id, appended.last_offset, appended.discards)
+    }
+
+    /// Waits until everything up to `last_offset` is durable, as the log is at this call: for an append that was made
+    /// earlier, [`Log::durable_of`] is exact also if its offset was given again since.
+    ///
+    /// # Errors
+    /// As [`Log::durable_of`].
+    pub fn durable(&self, id: PartitionId, last_offset: i64) -> impl Future<Output = Result<(), AppendError>> + use<D> {
+        let since = self.core.look(id, |partition| partition.discards()).unwrap_or_default();
+        self.durable_since(id, last_offset, since)
+    }
+
+    fn durable_since(&self, id: PartitionId, last_offset: i64, since: u64) -> impl Future<Output = Result<(), AppendError>> + use<D> {
+        let core = Rc::clone(&self.core);
+        let ticket = core.ticket();
+        async move {
+            let _guard = Waiting { core: &core, id, offset: last_offset, ticket };
+            poll_fn(|context| {
+                let mut slots = core.slots.borrow_mut();
+                let Some(Slot::Open(partition)) = slots.get_mut(&id) else { return Poll::Ready(Err(AppendError::UnknownPartition)) };
+                if partition.was_discarded(last_offset, since) {
+                    let why = partition.offline.clone().unwrap_or_else(|| "no space left; the append was dropped".into());
+                    return Poll::Ready(Err(AppendError::Storage(why)));
+                }
+                if last_offset < partition.high_watermark {
+                    return Poll::Ready(Ok(()));
+                }
+                if partition.is_deleted {
+                    return Poll::Ready(Err(AppendError::UnknownPartition));
+                }
+                if let Some(why) = &partition.offline {
+                    return Poll::Ready(Err(AppendError::Storage(why.clone())));
+                }
+                if last_offset >= partition.log_end() {
+                    return Poll::Ready(Err(AppendError::Storage("the append was dropped".into())));
+                }
+                if core.ended.is_set() {
+                    return Poll::Ready(Err(closed()));
+                }
+                partition.waiters.wait(last_offset, ticket, context);
+                Poll::Pending
+            })
+            .await
+        }
+    }
+
+    /// What a reader at `offset` gets: whole batches from the one that holds `offset`, up to the high watermark
+    /// (`read_committed`: the last stable offset). `bytes_max` bounds it, but with `at_least_one` the first batch goes
+    /// out whatever its size. Empty at the end.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] below the log start or above the log end, and what the disk says.
+    pub async fn read(
+        &self,
+        id: PartitionId,
+        offset: i64,
+        bytes_max: usize,
+        at_least_one: bool,
+        read_committed: bool,
+    ) -> Result<ReadPlan<D>, ReadError> {
+        let mut plan = self.read_batches(id, Ask { offset, bytes_max, at_least_one, read_committed }).await?;
+        if read_committed && plan.bytes > 0 {
+            plan.aborted = changes::aborted(self, id, offset, plan.next_offset).await?;
+        }
+        Ok(plan)
+    }
+
+    async fn read_batches(&self, id: PartitionId, mut ask: Ask) -> Result<ReadPlan<D>, ReadError> {
+        let core = &self.core;
+        let (bytes_max, at_least_one, next_offset) = (ask.bytes_max, ask.at_least_one, ask.offset);
+        let empty = || ReadPlan { pieces: Vec::new(), bytes: 0, next_offset, aborted: Vec::new() };
+        let mut what = None;
+        for _ in 0..READ_ATTEMPTS {
+            let found = core.look(id, |partition| (partition.source(&ask), partition.directory.clone()));
+            let (source, directory) = match found {
+                Some((source, directory)) => (source?, directory),
+                None if core.slots.borrow().contains_key(&id) => {
+                    self.ready(&[id]).await?;
+                    continue;
+                }
+                None => return Err(ReadError::UnknownPartition),
+            };
+            match source {
+                Source::Empty => return Ok(empty()),
+                Source::Memory(plan) => return Ok(plan),
+                Source::Sealed(segment, limit) => {
+                    match read_sealed(&core.disk, &core.segments, &directory, id, segment.base_offset, &ask, limit).await {
+                        Ok(Some(plan)) => return Ok(plan),
+                        // Compaction may have left nothing behind the offset in it: the next segment goes on.
+                        Ok(None) => {
+                            let next = core.look(id, |partition| partition.segment_after(segment.base_offset)).flatten();
+                            let Some(next) = next else { return Ok(empty()) };
+                            ask.offset = ask.offset.max(next);
+                        }
+                        // It may have been removed meanwhile.
+                        Err(error) => what = Some(error),
+                    }
+                }
+                Source::Active(view, limit) => match view.range(&core.disk, &ask, limit).await? {
+                    Ok(range) => return Ok(view.plan(&range)),
+                    Err(at) => {
+                        if let Some(plan) = core.look(id, |partition| partition.straddling(at)).flatten() {
+                            let fits = plan.bytes <= bytes_max || at_least_one;
+                            return Ok(if fits { plan } else { empty() });
+                        }
+                    }
+                },
+            }
+        }
+        Err(what.unwrap_or_else(|| {
+            let what = format!("no batch is found at offset {}", ask.offset);
+            ReadError::Corrupt { path: core.config.data_dir.clone(), position: 0, what }
+        }))
+    }
+
+    /// A partition's offsets now; `None` if this core does not own it.
+    #[must_use]
+    pub fn offsets(&self, id: PartitionId) -> Option<Offsets> {
+        Some(match self.core.slots.borrow().get(&id)? {
+            Slot::Open(partition) if partition.is_deleted => return None,
+            Slot::Open(partition) => Offsets {
+                log_start: partition.log_start,
+                high_watermark: partition.high_watermark,
+                last_stable: partition.last_stable(),
+                log_end: partition.log_end(),
+                leader_epoch: partition.leader_epoch,
+                offline: partition.offline.is_some(),
+            },
+            // Until it is opened its end is known from below only.
+            Slot::Closed(unopened) => {
+                let line = &unopened.recovered.line;
+                let end = unopened.recovered.scanned.as_ref().map_or(line.segment_base, |scanned| scanned.log_end);
+                let end = end.max(line.log_start);
+                Offsets {
+                    log_start: line.log_start,
+                    high_watermark: end,
+                    last_stable: end,
+                    log_end: end,
+                    leader_epoch: self.core.leader_epoch,
+                    offline: false,
+                }
+            }
+        })
+    }
+
+    /// Resolves when the offsets of one of the partitions have moved since the call (high watermark, log start), or one
+    /// was deleted or went offline. Subscribes when it is called, not when it is first polled.
+    pub fn changed(&self, ids: &[PartitionId]) -> impl Future<Output = ()> + use<D> {
+        changes::Changed::new(&self.core, ids)
+    }
+
+    /// The record that a time query finds among the readable ones, as (timestamp in ms, offset); `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub async fn offset_for(&self, id: PartitionId, query: TimeQuery) -> Result<Option<(i64, i64)>, ReadError> {
+        changes::offset_for(self, id, query).await
+    }
+
+    /// The largest epoch at or below `epoch` and where it ends, as OffsetForLeaderEpoch answers (KIP-101, KIP-279);
+    /// `None` if the partition has none.
+    #[must_use]
+    pub fn epoch_end(&self, id: PartitionId, epoch: i32) -> Option<(i32, i64)> {
+        self.core.look(id, |partition| partition.epochs.end_offset_for(epoch, partition.high_watermark)).flatten()
+    }
+
+    /// Creates a partition: when this returns, its directory and `partition.metadata` are durable. Repeating it for
+    /// the same id is no error. Leftovers of another topic id in the directory are removed.
+    ///
+    /// # Errors
+    /// The disk's, or [`LogError::JournalTooSmall`].
+    pub async fn create(&self, spec: PartitionSpec) -> Result<(), LogError> {
+        let core = &self.core;
+        let partitions = core.slots.borrow().len() + 1;
+        if core.slots.borrow().contains_key(&spec.id) {
+            return Ok(());
+        }
+        let needed = file_bytes_needed(partitions);
+        if needed > core.limits.journal_file_bytes {
+            return Err(LogError::JournalTooSmall { partitions, needed_bytes: 2 * needed });
+        }
+        changes::create(core, spec).await
+    }
+
+    /// Deletes a partition: waiters get an error, and its files are gone when this returns. The catalog must have
+    /// said so durably before.
+    ///
+    /// # Errors
+    /// The disk's; it may be repeated.
+    pub async fn delete(&self, id: PartitionId) -> Result<(), LogError> {
+        changes::delete(&self.core, id).await
+    }
+
+    /// Takes over changed topic settings for what comes next.
+    pub fn configure(&self, id: PartitionId, config: PartitionConfig) {
+        match self.core.slots.borrow_mut().get_mut(&id) {
+            Some(Slot::Open(partition)) => partition.spec.config = config,
+            Some(Slot::Closed(unopened)) => unopened.recovered.spec.config = config,
+            None => {}
+        }
+    }
+
+    /// Raises the log start offset (DeleteRecords), durably; files wholly below it are removed. At most the high
+    /// watermark. Returns the log start offset.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] above the high watermark.
+    pub async fn delete_records(&self, id: PartitionId, before: i64) -> Result<i64, ReadError> {
+        self.ready(&[id]).await?;
+        changes::delete_records(&self.core, id, before).await
+    }
+
+    /// Bytes of a partition's segments and tail; `None` if this core does not own it.
+    #[must_use]
+    pub fn size(&self, id: PartitionId) -> Option<u64> {
+        Some(match self.core.slots.borrow().get(&id)? {
+            Slot::Open(partition) => partition.size(),
+            Slot::Closed(unopened) => u64::from(unopened.recovered.line.flushed),
+        })
+    }
+
+    /// A clean stop of this core: everything into the segments, cut and flushed, and heads without bytes. The superblock's
+    /// clean mark is the host's to write once every core has come this far.
+    ///
+    /// # Errors
+    /// The disk's: the next start then recovers as after a crash.
+    pub async fn close(&self) -> Result<(), LogError> {
+        changes::close(self).await
+    }
+}
+
+/// Somebody opens a partition: if they give up, the next one may.
+struct Opening<'a, D: Disk> {
+    core: &'a Core<D>,
+    id: PartitionId,
+}
+
+impl<D: Disk> Drop for Opening<'_, D> {
+    fn drop(&mut self) {
+        if let Some(Slot::Closed(unopened)) = self.core.slots.borrow_mut().get_mut(&self.id) {
+            unopened.is_opening = false;
+            unopened.waiting.fire();
+        }
+    }
+}
+
+/// A sender waits for room.
+struct Admission<'a, D: Disk> {
+    core: &'a Core<D>,
+    ticket: u64,
+}
+
+impl<D: Disk> Drop for Admission<'_, D> {
+    fn drop(&mut self) {
+        self.core.admissions.borrow_mut().remove(&self.ticket);
+        let waiting = &self.core.limits.senders_waiting;
+        waiting.set(waiting.get() - 1);
+        self.core.admit_waiting();
+    }
+}
+
+/// A request waits for its append.
+struct Waiting<'a, D: Disk> {
+    core: &'a Core<D>,
+    id: PartitionId,
+    offset: i64,
+    ticket: u64,
+}
+
+impl<D: Disk> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        if let Some(Slot::Open(partition)) = self.core.slots.borrow_mut().get_mut(&self.id) {
+            partition.waiters.leave(self.offset, self.ticket);
+        }
+    }
+}

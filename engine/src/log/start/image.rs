@@ -1,0 +1,215 @@
+//! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
+
+use crate::{
+    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
+    bugs::{self, Bug},
+    disk::{BLOCK, Disk, Open, write_again},
+    journal::Entry,
+    segment::OffsetIndex,
+};
+use std::{io, ops::Range, path::Path};
+
+/// What a window reads at least, in bytes.
+const WINDOW_BYTES: u64 = 256 << 10;
+const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK));
+
+/// A segment's file and what the journal knows of it.
+pub(super) struct Image<'a, D: Disk> {
+    disk: &'a D,
+    file: D::File,
+    entries: Vec<&'a Entry>,
+    file_bytes: u64,
+    bytes: u64,
+    window: u64,
+    segment: Vec<u8>,
+    image: Vec<u8>,
+}
+
+/// How the scan of an image ended.
+pub(super) struct Scanned {
+    /// Behind the last batch that counts.
+    pub(super) end: Scanner,
+    /// Why it is the last.
+    pub(super) stop: Stop,
+    /// Where the batches that were scanned begin, in order.
+    pub(super) starts: Vec<u32>,
+}
+
+impl<'a, D: Disk> Image<'a, D> {
+    /// Opens a segment. `bytes_max` bounds what counts of its file, in bytes.
+    pub(super) async fn open(disk: &'a D, path: &Path, entries: Vec<&'a Entry>, bytes_max: u64) -> io::Result<Self> {
+        let file = disk.open(path, Open::Existing).await?;
+        let file_bytes = disk.size(&file).await?;
+        let entries_end = entries.iter().map(|entry| u64::from(entry.position) + entry.bytes.len() as u64).max().unwrap_or(0);
+        // Positions are 32 bits wide.
+        let bytes = file_bytes.min(bytes_max).max(entries_end).min(u64::from(u32::MAX));
+        Ok(Image { disk, file, entries, file_bytes, bytes, window: 0, segment: Vec::new(), image: Vec::new() })
+    }
+
+    /// The size of its file in bytes.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Makes durable what its file shows below `end`; all that is below `flushed` was so before.
+    pub(super) async fn settle(&self, flushed: u64, end: u64) -> io::Result<()> {
+        let end = end.min(self.file_bytes) / BLOCK * BLOCK;
+        write_again(self.disk, &self.file, flushed / BLOCK * BLOCK, end).await
+    }
+
+    /// Loads `length` bytes from `position` on, as far as there are any.
+    async fn load(&mut self, position: u64, length: u64) -> io::Result<Range<usize>> {
+        let end = (position + length).min(self.bytes).max(position);
+        if position < self.window || end > self.window + self.image.len() as u64 {
+            self.window = position / BLOCK * BLOCK;
+            let wanted = (end - self.window).max(WINDOW_BYTES).next_multiple_of(BLOCK) as usize;
+            self.segment.clear();
+            while self.segment.len() < wanted && self.window + (self.segment.len() as u64) < self.file_bytes {
+                let at = self.window + self.segment.len() as u64;
+                let part = self.disk.read(&self.file, at, (wanted - self.segment.len()).min(1 << 20)).await?;
+                if part.is_empty() {
+                    break;
+                }
+                self.segment.extend_from_slice(&part);
+            }
+            self.segment.resize(wanted, 0);
+            self.image.clone_from(&self.segment);
+            for entry in &self.entries {
+                overlay(&mut self.image, self.window, entry);
+            }
+        }
+        let from = (position - self.window) as usize;
+        Ok(from..from + (end - position) as usize)
+    }
+
+    /// The image's bytes of a range that lies within it.
+    pub(super) async fn bytes(&mut self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        let mut at = range.start;
+        while at < range.end {
+            let part = self.load(at, WINDOW_BYTES.min(range.end - at)).await?;
+            assert!(!part.is_empty(), "the range lies within the image");
+            at += part.len() as u64;
+            bytes.extend_from_slice(&self.image[part]);
+        }
+        Ok(bytes)
+    }
+
+    /// Scans whole batches from `scanner` on, up to the first invalid byte or a batch at or above `offset_limit`. `each`
+    /// gets header and bytes of every one.
+    pub(super) async fn scan(
+        &mut self,
+        mut scanner: Scanner,
+        offset_limit: i64,
+        mut each: impl FnMut(&Header, &[u8]),
+    ) -> io::Result<Scanned> {
+        let mut starts = Vec::new();
+        let mut wanted = 0;
+        loop {
+            if bugs::on(Bug::NoTruncationNoEpoch) {
+                scanner.leader_epoch = i32::MIN;
+            }
+            let left = self.bytes.saturating_sub(scanner.position);
+            let range = self.load(scanner.position, wanted as u64).await?;
+            let window = if bugs::on(Bug::ScanBeforeOverlay) { &self.segment[range] } else { &self.image[range] };
+            let before = scanner;
+            match scanner.step(window, left) {
+                Step::Batch(header) if header.base_offset() >= offset_limit => {
+                    return Ok(Scanned { end: before, stop: Stop::End, starts });
+                }
+                Step::Batch(header) => {
+                    starts.push(before.position as u32);
+                    each(&header, &window[..header.size()]);
+                }
+                Step::Need(bytes) => wanted = bytes,
+                Step::Stop(stop) => return Ok(Scanned { end: scanner, stop, starts }),
+            }
+        }
+    }
+
+    /// The base offset in the header at `position`, unchecked; `None` if there is none.
+    pub(super) async fn first_offset(&mut self, position: u64) -> io::Result<Option<i64>> {
+        let range = self.load(position, HEADER_BYTES as u64).await?;
+        let header = Header::read(&self.image[range]).filter(|header| header.size() > 0);
+        Ok(header.map(|header| header.base_offset()))
+    }
+
+    /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came
+    /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
+    /// damaged there.
+    pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<Scanner> {
+        let start = index.boundary(position, i64::MAX);
+        let mut scanner = Scanner::new(start, index.base_offset(), i32::MIN);
+        let mut wanted = 0;
+        while scanner.position < position {
+            let left = self.bytes.saturating_sub(scanner.position);
+            let range = self.load(scanner.position, wanted as u64).await?;
+            let before = scanner;
+            match scanner.step_header(&self.image[range], left) {
+                Step::Batch(_) if scanner.position > position => return Ok(before),
+                Step::Batch(_) => {}
+                Step::Need(bytes) => wanted = bytes,
+                Step::Stop(_) => break,
+            }
+        }
+        Ok(scanner)
+    }
+
+    /// The ranges of blocks below `end` in which file and image differ, and the first byte that does. What the file does
+    /// not reach differs.
+    pub(super) async fn differences(&mut self, end: u64) -> io::Result<(Vec<Range<u32>>, Option<u64>)> {
+        let (mut ranges, mut first) = (Vec::<Range<u32>>::new(), None);
+        for run in self.overlaid(end) {
+            let mut at = run.start;
+            while at < run.end {
+                let range = self.load(at, BLOCK.min(end - at)).await?;
+                let length = range.len() as u64;
+                let (image, segment) = (&self.image[range.clone()], &self.segment[range]);
+                let reached = self.file_bytes.saturating_sub(at).min(length) as usize;
+                let same = image.iter().zip(segment).take(reached).take_while(|(image, segment)| image == segment).count();
+                if (same as u64) < length {
+                    first.get_or_insert(at + same as u64);
+                    push_range(&mut ranges, at as u32..(at + length) as u32);
+                }
+                at += BLOCK;
+            }
+        }
+        Ok((ranges, first))
+    }
+
+    /// The blocks below `end` that entries touch, as merged runs in order.
+    fn overlaid(&self, end: u64) -> Vec<Range<u64>> {
+        let block_run = |entry: &&Entry| {
+            let start = u64::from(entry.position);
+            start / BLOCK * BLOCK..(start + entry.bytes.len() as u64).next_multiple_of(BLOCK).min(end)
+        };
+        let mut runs: Vec<_> = self.entries.iter().map(block_run).filter(|run| run.start < run.end).collect();
+        runs.sort_unstable_by_key(|run| run.start);
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for run in runs {
+            match merged.last_mut() {
+                Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+                _ => merged.push(run),
+            }
+        }
+        merged
+    }
+}
+
+/// Adds a range behind the others, joining it to the last if they touch.
+pub(super) fn push_range(ranges: &mut Vec<Range<u32>>, range: Range<u32>) {
+    match ranges.last_mut() {
+        Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+        _ => ranges.push(range),
+    }
+}
+
+/// Lays an entry over a window that begins at `window`.
+fn overlay(image: &mut [u8], window: u64, entry: &Entry) {
+    let (start, end) = (u64::from(entry.position), u64::from(entry.position) + entry.bytes.len() as u64);
+    let (from, to) = (start.max(window), end.min(window + image.len() as u64));
+    if from < to {
+        image[(from - window) as usize..(to - window) as usize]
+            .copy_from_slice(&entry.bytes[(from - start) as usize..(to - start) as usize]);
+    }
+}

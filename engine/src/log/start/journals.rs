@@ -1,0 +1,84 @@
+//! Steps 1 and 2: the superblock, each core's journal, and what they say of each partition.
+
+use super::super::{LogConfig, LogError};
+use crate::{
+    disk::Disk,
+    journal::{Content, Entry, Identity, Line, Superblock, Which, read_core, superblock_path},
+    partition::{PartitionId, directory},
+    segment::{EpochStart, ProducerState},
+};
+use std::{collections::BTreeMap, path::Path};
+
+/// What the journals say of one partition.
+#[derive(Default)]
+pub(super) struct Journaled {
+    /// Its line, if it was there when its head was written.
+    pub(super) line: Option<Line>,
+    /// Its entries, in order.
+    pub(super) entries: Vec<Entry>,
+    /// The highest log start offset.
+    pub(super) log_start: i64,
+    /// The head's producers.
+    pub(super) producers: Vec<ProducerState>,
+    /// The head's epochs.
+    pub(super) epochs: Vec<EpochStart>,
+}
+
+/// What all journals say.
+pub(super) struct Journals {
+    /// What the last start committed; `None` at the first.
+    pub(super) superblock: Option<Superblock>,
+    /// The file of each core that was recovered from.
+    pub(super) current: Vec<Which>,
+    /// What they say of each partition.
+    pub(super) partitions: BTreeMap<PartitionId, Journaled>,
+}
+
+/// Reads superblock and journals.
+pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) -> Result<Journals, LogError> {
+    let mut journals =
+        Journals { superblock: Superblock::read(disk, &config.journal_dir).await?, current: Vec::new(), partitions: BTreeMap::new() };
+    let Some(superblock) = journals.superblock else {
+        // Only the first start has none: nothing can have been appended then.
+        let path = config.data_dir.join(catalog);
+        let found = directory::read(disk, &path).await.map_err(|source| LogError::Disk { path, source })?;
+        if found.is_some_and(|found| found.has_data()) && !config.accept_loss {
+            return Err(LogError::Missing { path: superblock_path(&config.journal_dir) });
+        }
+        return Ok(journals);
+    };
+    // The commit overwrites the other slot: this one must be what it seems.
+    superblock.write(disk, &config.journal_dir).await?;
+    for core in 0..superblock.journals as usize {
+        let identity = Identity { start: superblock.start, salt: superblock.salt, core };
+        let (which, content) = read_core(disk, &config.journal_dir, identity, config.accept_loss).await?;
+        journals.current.push(which);
+        journals.apply(content);
+    }
+    Ok(journals)
+}
+
+impl Journals {
+    fn apply(&mut self, content: Content) {
+        let Content { generation: _, lines, entries, log_starts, producers, epochs } = content;
+        let partitions = &mut self.partitions;
+        for line in lines {
+            let journaled = partitions.entry(line.partition).or_default();
+            journaled.log_start = journaled.log_start.max(line.log_start);
+            journaled.line = Some(line);
+        }
+        for entry in entries {
+            partitions.entry(entry.partition).or_default().entries.push(entry);
+        }
+        for (partition, offset) in log_starts {
+            let journaled = partitions.entry(partition).or_default();
+            journaled.log_start = journaled.log_start.max(offset);
+        }
+        for (partition, state) in producers {
+            partitions.entry(partition).or_default().producers.push(state);
+        }
+        for (partition, epoch) in epochs {
+            partitions.entry(partition).or_default().epochs.push(epoch);
+        }
+    }
+}

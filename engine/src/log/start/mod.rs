@@ -1,0 +1,206 @@
+//! The start of all cores together: what it recovers is committed by one superblock. The steps, in order:
+//!
+//! 1. and 2. `journals`: superblock, and of each core's two files the one that counts;
+//! 3. and 4. `recover`, with `image`, `producers` and, for directories of a Kafka, `takeover`: each partition's end;
+//! 5. to 7. `commit`: heads, superblock, and what is cut afterwards.
+
+mod commit;
+mod image;
+mod journals;
+mod producers;
+mod recover;
+mod takeover;
+#[cfg(test)]
+mod tests;
+
+pub use takeover::{Foreign, find_foreign};
+
+use super::{CoreStart, LogConfig, LogError};
+use crate::{
+    batch::{Header, Patch, Scanner, copy_patched, scan},
+    disk::{BLOCK, Disk, read_whole, write_whole},
+    journal::{Superblock, superblock_path},
+    partition::{PartitionConfig, PartitionId, PartitionSpec, Scanned, directory},
+    segment::EpochStart,
+};
+use commit::{KAFKA_CLEAN, PARTITIONS_AT_ONCE};
+use futures_util::stream::{self, StreamExt};
+use journals::Journals;
+use recover::{Cut, Outcome, Recovery, Without, disk_error};
+use std::path::Path;
+
+/// A start under way. Before [`Start::finish`] has committed, nothing of the old state was changed: it can fail and be
+/// repeated at any point.
+pub struct Start<D: Disk> {
+    disk: D,
+    config: LogConfig,
+    random: u64,
+    journals: Journals,
+    catalog: Outcome,
+    catalog_bytes: Vec<u8>,
+    added: Vec<u8>,
+}
+
+/// The catalog's own partition. It isn't listed in itself.
+#[must_use]
+pub fn catalog_spec() -> PartitionSpec {
+    PartitionSpec {
+        id: PartitionId::CATALOG,
+        topic_id: uuid::Uuid::nil(),
+        directory: "__catalog-0".into(),
+        core: 0,
+        leader_epoch: 0,
+        internal: true,
+        config: PartitionConfig::default(),
+    }
+}
+
+impl<D: Disk> Start<D> {
+    /// Steps 1 and 2, and the catalog's part of step 3. `random` gives the salt. The caller holds the data directory's
+    /// lock.
+    ///
+    /// # Errors
+    /// [`LogError`], each with what to do.
+    pub async fn read(disk: &D, config: &LogConfig, random: u64) -> Result<Start<D>, LogError> {
+        for path in [&config.data_dir, &config.journal_dir] {
+            disk.create_dir(path).await.map_err(disk_error(path))?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            disk.sync_dir(parent).await.map_err(disk_error(parent))?;
+        }
+        let spec = catalog_spec();
+        let mut journals = journals::read(disk, config, &spec.directory).await?;
+        let journaled = journals.partitions.remove(&spec.id);
+        let catalog = Recovery { disk, config }.partition(spec, journaled, Without::Scan).await?;
+        let catalog_bytes = read_catalog(disk, config, &catalog).await?;
+        Ok(Start { disk: disk.clone(), config: config.clone(), random, journals, catalog, catalog_bytes, added: Vec::new() })
+    }
+
+    /// The catalog's batches, from its first offset to its recovered end.
+    #[must_use]
+    pub fn catalog(&self) -> &[u8] {
+        &self.catalog_bytes
+    }
+
+    /// Appends whole batches to the catalog, as part of the commit: whatever the start is given that the catalog does not
+    /// say yet (new owners, directories of [`find_foreign`]) is then durable exactly if the start is. Offsets and leader
+    /// epoch are filled in. [`Start::catalog`] does not show them.
+    pub fn add_to_catalog(&mut self, batches: &[u8]) {
+        self.added.extend_from_slice(batches);
+    }
+
+    /// Steps 3 to 7 for `cores` cores. `partitions` is what the catalog says, with the owners of this start, without the
+    /// catalog itself; the leader epoch will be above `epoch`, the catalog's highest, and above all that is in the data.
+    ///
+    /// # Errors
+    /// [`LogError`], each with what to do.
+    pub async fn finish(self, cores: usize, partitions: Vec<PartitionSpec>, epoch: i32) -> Result<Vec<CoreStart>, LogError> {
+        let Start { disk, config, random, mut journals, catalog, catalog_bytes: _, added } = self;
+        let recovery = Recovery { disk: &disk, config: &config };
+        let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
+        of_cores[0].push(catalog);
+        let work = partitions.into_iter().map(|spec| {
+            assert!(spec.core < cores, "{} belongs to core {} of {cores}", spec.directory.display(), spec.core);
+            let journaled = journals.partitions.remove(&spec.id);
+            recovery.partition(spec, journaled, Without::Lazy)
+        });
+        let mut work = stream::iter(work.collect::<Vec<_>>()).buffered(PARTITIONS_AT_ONCE);
+        while let Some(outcome) = work.next().await {
+            let outcome = outcome?;
+            of_cores[outcome.recovered.spec.core].push(outcome);
+        }
+        drop(work);
+        of_cores.iter_mut().for_each(|outcomes| outcomes.sort_by_key(|outcome| outcome.recovered.spec.id));
+        let all = || of_cores.iter().flatten();
+        let floor = journals.superblock.map_or(-1, |old| old.epoch_floor);
+        let leader_epoch = 1 + all().map(|outcome| outcome.epoch).chain([epoch, floor]).max().unwrap_or(-1);
+        let highest_producer_id = all().map(|outcome| outcome.producer_id).max().unwrap_or(-1);
+        append(&config, &mut of_cores[0][0], &added, leader_epoch);
+
+        let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
+        let positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
+        next.write(&disk, &config.journal_dir).await?;
+        commit::clean_up(&disk, &config, &positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
+
+        let core = |(outcomes, journal): (Vec<Outcome>, _)| CoreStart {
+            config: config.clone(),
+            partitions: outcomes.into_iter().map(|outcome| outcome.recovered).collect(),
+            leader_epoch,
+            journal,
+            highest_producer_id,
+        };
+        Ok(of_cores.into_iter().zip(positions).map(core).collect())
+    }
+}
+
+/// Appends `added` to the recovered catalog: the head carries it.
+fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch: i32) {
+    if added.is_empty() {
+        return;
+    }
+    assert_eq!(catalog.recovered.spec.id, PartitionId::CATALOG, "the catalog has the lowest number of core 0");
+    let empty = Scanned { log_end: catalog.recovered.line.segment_base, end_position: 0, tail: Vec::new(), unmoved: Vec::new() };
+    let scanned = catalog.recovered.scanned.get_or_insert(empty);
+    let old_end = scanned.end_position;
+    let floor = u64::from(old_end) / BLOCK * BLOCK;
+    catalog.recovered.epochs.push(EpochStart { epoch: leader_epoch, start_offset: scanned.log_end });
+    let mut rest = added;
+    while let Some(header) = Header::read(rest).filter(|header| header.size() > 0 && header.size() <= rest.len()) {
+        let patch = Patch {
+            base_offset: scanned.log_end,
+            leader_epoch,
+            max_timestamp: header.max_timestamp(),
+            log_append_time: header.is_log_append_time(),
+        };
+        copy_patched(&rest[..header.size()], &patch, &mut scanned.tail);
+        scanned.log_end += i64::from(header.last_offset_delta()) + 1;
+        scanned.end_position += header.size() as u32;
+        rest = &rest[header.size()..];
+    }
+    assert!(rest.is_empty(), "what is added to the catalog is whole batches");
+    image::push_range(&mut scanned.unmoved, floor as u32..scanned.end_position);
+    let end = u64::from(scanned.end_position).next_multiple_of(BLOCK);
+    let bytes = catalog.cut.as_ref().map_or(end, |cut| cut.bytes.max(end));
+    catalog.cut = Some(Cut { path: commit::active_path(config, &catalog.recovered), floor, bytes });
+}
+
+/// The catalog's bytes: sealed segments, and the active one up to its recovered end.
+async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) -> Result<Vec<u8>, LogError> {
+    let Some(scanned) = &catalog.recovered.scanned else { return Ok(Vec::new()) };
+    let path = config.data_dir.join(&catalog.recovered.spec.directory);
+    let found = directory::read(disk, &path).await.map_err(disk_error(&path))?;
+    let active = catalog.recovered.line.segment_base;
+    let segments = found.map(|found| found.files.segments).unwrap_or_default();
+    let bases: Vec<i64> = segments.iter().map(|segment| segment.base_offset).filter(|base| *base < active).collect();
+    let mut bytes = Vec::new();
+    for base in &bases {
+        let path = directory::log_path(&path, *base);
+        bytes.extend(read_whole(disk, &path).await.map_err(disk_error(&path))?);
+    }
+    let log = directory::log_path(&path, active);
+    let mut part = read_whole(disk, &log).await.map_err(disk_error(&log))?;
+    part.truncate((u64::from(catalog.recovered.line.flushed) / BLOCK * BLOCK) as usize);
+    bytes.extend(part);
+    bytes.extend_from_slice(&scanned.tail);
+    let walked = scan(&bytes, Scanner::new(0, bases.first().copied().unwrap_or(active), i32::MIN), |_, _, _| ());
+    if walked.end.position < bytes.len() as u64 {
+        if !config.accept_loss {
+            return Err(LogError::Damaged { path: log, what: format!("at byte {} of the catalog, {}", walked.end.position, walked.stop) });
+        }
+        bytes.truncate(walked.end.position as usize);
+    }
+    Ok(bytes)
+}
+
+/// Marks the stop as clean, durably, once every core's [`super::Log::close`] has returned.
+///
+/// # Errors
+/// The disk's: the next start then recovers as after a crash.
+pub async fn mark_clean<D: Disk>(disk: &D, config: &LogConfig) -> Result<(), LogError> {
+    let path = config.data_dir.join(KAFKA_CLEAN);
+    write_whole(disk, &path, b"{\"version\":0,\"brokerEpoch\":-1}").await.map_err(disk_error(&path))?;
+    let Some(last) = Superblock::read(disk, &config.journal_dir).await? else {
+        return Err(LogError::Missing { path: superblock_path(&config.journal_dir) });
+    };
+    Superblock { sequence: last.sequence + 1, clean: true, ..last }.write(disk, &config.journal_dir).await?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Producers and leader epochs of a partition under recovery: from snapshot, checkpoint and head, then batch by batch.
+
+use super::journals::Journaled;
+use crate::{
+    batch::{ControlRecord, Header},
+    disk::{Disk, read_whole},
+    partition::directory::read_text,
+    segment::{
+        AbortedTxn, EpochStart, FileKind, LEADER_EPOCH_CHECKPOINT, NO_TRANSACTION, OpenTransactions, PRODUCER_BATCHES_MAX, ProducerState,
+        SequencedBatch, decode_epochs, decode_snapshot, file_name,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
+
+/// Producers and epochs so far.
+pub(super) struct Producers {
+    states: BTreeMap<i64, ProducerState>,
+    /// Those that the snapshot does not tell, or not in full.
+    changed: BTreeSet<i64>,
+    open: OpenTransactions,
+    /// Transactions whose abort marker was seen.
+    pub(super) aborted: Vec<AbortedTxn>,
+    /// The last epoch of the checkpoint, and those that began since.
+    checkpointed: i32,
+    epochs: Vec<EpochStart>,
+    /// The highest leader epoch seen, -1 if none was.
+    pub(super) highest_epoch: i32,
+    /// The highest producer id seen, -1 if none was.
+    pub(super) highest_id: i64,
+}
+
+impl Producers {
+    /// Those of the snapshot at offset `snapshot`, of `leader-epoch-checkpoint`, and of the head, which wins. Files that
+    /// are damaged count as empty: what they said is in the log, or of no producer that still sends.
+    pub(super) async fn read<D: Disk>(disk: &D, directory: &Path, snapshot: Option<i64>, journaled: &Journaled) -> io::Result<Producers> {
+        let mut states = Vec::new();
+        if let Some(offset) = snapshot {
+            let path = directory.join(file_name(offset, FileKind::Snapshot));
+            states = decode_snapshot(&read_whole(disk, &path).await?).unwrap_or_else(|error| {
+                tracing::warn!("{} is not used: {error}", path.display());
+                Vec::new()
+            });
+        }
+        let text = read_text(disk, &directory.join(LEADER_EPOCH_CHECKPOINT)).await?;
+        let checkpoint = text.and_then(|text| decode_epochs(&text).ok()).unwrap_or_default();
+        let checkpointed = checkpoint.last().map_or(-1, |last| last.epoch);
+        let changed = journaled.producers.iter().map(|state| state.producer_id).collect();
+        let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.producer_id, state)).collect();
+        for state in &journaled.producers {
+            let merged = match states.remove(&state.producer_id) {
+                Some(snapshot) => merge(state.clone(), snapshot),
+                None => state.clone(),
+            };
+            states.insert(state.producer_id, merged);
+        }
+        let all: Vec<_> = states.values().cloned().collect();
+        Ok(Producers {
+            open: OpenTransactions::of(&all),
+            highest_id: states.last_key_value().map_or(-1, |(id, _)| *id),
+            states,
+            changed,
+            aborted: Vec::new(),
+            checkpointed,
+            highest_epoch: journaled.epochs.iter().map(|epoch| epoch.epoch).chain([checkpointed]).max().unwrap_or(-1),
+            epochs: journaled.epochs.clone(),
+        })
+    }
+
+    /// Takes in the next batch of the scan. One that the head knows already changes nothing.
+    pub(super) fn push(&mut self, header: &Header, batch: &[u8]) {
+        let epoch = header.leader_epoch();
+        if epoch > self.epochs.last().map_or(self.checkpointed, |last| last.epoch) {
+            self.epochs.push(EpochStart { epoch, start_offset: header.base_offset() });
+        }
+        self.highest_epoch = self.highest_epoch.max(epoch);
+        if !header.has_producer() {
+            return;
+        }
+        let producer_id = header.producer_id();
+        self.highest_id = self.highest_id.max(producer_id);
+        let state = self.states.entry(producer_id).or_insert_with(|| ProducerState {
+            producer_id,
+            epoch: header.producer_epoch(),
+            coordinator_epoch: -1,
+            last_timestamp: -1,
+            transaction_first_offset: NO_TRANSACTION,
+            batches: Vec::new(),
+        });
+        if state.batches.last().is_some_and(|last| last.last_offset >= header.last_offset()) {
+            return;
+        }
+        self.changed.insert(producer_id);
+        if header.producer_epoch() != state.epoch {
+            state.epoch = header.producer_epoch();
+            state.batches.clear();
+        }
+        // The broker's clock at the append is not known any more; the newest time that is stands for it.
+        state.last_timestamp = state.last_timestamp.max(header.max_timestamp());
+        let control = ControlRecord::of_batch(header, batch);
+        if let Some(ControlRecord::Abort { coordinator_epoch } | ControlRecord::Commit { coordinator_epoch }) = control {
+            state.coordinator_epoch = coordinator_epoch;
+        }
+        if !header.is_control() {
+            state.batches.push(SequencedBatch {
+                last_sequence: header.last_sequence(),
+                last_offset: header.last_offset(),
+                offset_delta: header.last_offset_delta(),
+                timestamp: header.max_timestamp(),
+            });
+            let surplus = state.batches.len().saturating_sub(PRODUCER_BATCHES_MAX);
+            state.batches.drain(..surplus);
+        }
+        self.aborted.extend(self.open.push(header, control));
+        state.transaction_first_offset = self.open.first_offset(producer_id).unwrap_or(NO_TRANSACTION);
+    }
+
+    /// Ends all open transactions: they count as aborted. There are no markers for them, so each ends with its last record.
+    pub(super) fn abandon(&mut self) -> Vec<AbortedTxn> {
+        let mut abandoned = Vec::new();
+        for state in self.states.values_mut().filter(|state| state.transaction_first_offset != NO_TRANSACTION) {
+            let first_offset = std::mem::replace(&mut state.transaction_first_offset, NO_TRANSACTION);
+            let last_offset = state.batches.last().map_or(first_offset, |last| last.last_offset.max(first_offset));
+            self.open.set(state.producer_id, None);
+            self.changed.insert(state.producer_id);
+            // While it was open the last stable offset was its first one.
+            abandoned.push(AbortedTxn { producer_id: state.producer_id, first_offset, last_offset, last_stable_offset: first_offset });
+        }
+        abandoned
+    }
+
+    /// The producers that the snapshot does not tell in full, and the epochs that the checkpoint does not, for a log that
+    /// ends at `log_end`.
+    pub(super) fn into_changed(mut self, log_end: i64) -> (Vec<ProducerState>, Vec<EpochStart>) {
+        self.epochs.retain(|epoch| epoch.start_offset < log_end);
+        let changed = &self.changed;
+        self.states.retain(|id, _| changed.contains(id));
+        (self.states.into_values().collect(), self.epochs)
+    }
+}
+
+/// A head's producer and a snapshot's. The snapshot is the newer one where segments below the log start are not scanned.
+fn merge(mut head: ProducerState, snapshot: ProducerState) -> ProducerState {
+    let last = |state: &ProducerState| state.batches.last().map_or(-1, |batch| batch.last_offset);
+    if last(&snapshot) <= last(&head) {
+        return head;
+    }
+    if head.epoch != snapshot.epoch {
+        return snapshot;
+    }
+    head.batches.extend(&snapshot.batches);
+    let surplus = head.batches.len().saturating_sub(PRODUCER_BATCHES_MAX);
+    let batches = head.batches.split_off(surplus);
+    ProducerState { batches, ..snapshot }
+}

@@ -1,0 +1,300 @@
+//! Step 3 for one partition: image, scan, and what the new head says of it. Nothing of the old state is changed here;
+//! what is to be changed after the commit is written down in [`Outcome`].
+
+use super::{
+    super::{LogConfig, LogError},
+    image::{Image, Scanned as ImageScan, push_range},
+    journals::Journaled,
+    producers::Producers,
+    takeover,
+};
+use crate::{
+    batch::Scanner,
+    bugs::{self, Bug},
+    disk::{BLOCK, Disk, read_whole},
+    journal::{Entry, Line},
+    partition::{
+        PartitionId, PartitionSpec, Recovered, Scanned,
+        directory::{self, Directory, log_path},
+    },
+    segment::{FileKind, INDEX_ENTRY_BYTES, OffsetIndex, file_name},
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// What was found of a partition, and what is to be done to its files once the start has committed.
+pub(super) struct Outcome {
+    /// For its core.
+    pub(super) recovered: Recovered,
+    /// The segment to cut: its path, where, and how long it is to be again.
+    pub(super) cut: Option<Cut>,
+    /// Segments behind the recovered end.
+    pub(super) leftovers: Vec<i64>,
+    /// The highest leader epoch of a batch or checkpoint that was seen; -1 if none was.
+    pub(super) epoch: i32,
+    /// The highest producer id that was seen; -1 if none was.
+    pub(super) producer_id: i64,
+    /// Its directory came from a Kafka, in this start.
+    pub(super) taken_over: bool,
+}
+
+/// A segment to cut after the commit.
+pub(super) struct Cut {
+    /// The `.log`.
+    pub(super) path: PathBuf,
+    /// The block floor of the recovered end, in bytes.
+    pub(super) floor: u64,
+    /// What is allocated again, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// What every recovery of a start needs.
+pub(super) struct Recovery<'a, D: Disk> {
+    pub(super) disk: &'a D,
+    pub(super) config: &'a LogConfig,
+}
+
+/// How far to scan a partition without entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Without {
+    /// Not at all: it is opened when it is first used.
+    Lazy,
+    /// Up to its flushed end.
+    Scan,
+}
+
+pub(super) fn disk_error(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LogError {
+    let path = path.into();
+    |source| LogError::Disk { path, source }
+}
+
+impl<D: Disk> Recovery<'_, D> {
+    /// Recovers one partition of the catalog. `without` says what to do if the journal holds no entries of it.
+    pub(super) async fn partition(&self, spec: PartitionSpec, journaled: Option<Journaled>, without: Without) -> Result<Outcome, LogError> {
+        match journaled {
+            Some(journaled) if journaled.entries.is_empty() && journaled.line.is_some() && without == Without::Lazy => {
+                Ok(untouched(spec, journaled))
+            }
+            Some(journaled) if journaled.line.is_some() || !journaled.entries.is_empty() => self.known(spec, journaled).await,
+            _ => self.unknown(spec).await,
+        }
+    }
+
+    /// A partition that no journal has heard of: new, or copied in from a Kafka.
+    async fn unknown(&self, spec: PartitionSpec) -> Result<Outcome, LogError> {
+        let path = self.config.data_dir.join(&spec.directory);
+        let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
+        if let Some(found) = found.filter(|found| self.is_its_own(found, &spec) && found.has_data()) {
+            return takeover::take_over(self, spec, found).await;
+        }
+        match directory::create(self.disk, &self.config.data_dir, &spec).await {
+            // A full disk is no reason not to start: it is created when it is first used.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => tracing::warn!("no space for {}: {error}", path.display()),
+            other => other.map_err(disk_error(&path))?,
+        }
+        Ok(untouched(spec, Journaled::default()))
+    }
+
+    fn is_its_own(&self, found: &Directory, spec: &PartitionSpec) -> bool {
+        found.topic_id == Some(spec.topic_id) || bugs::on(Bug::PartitionByName)
+    }
+
+    /// A partition with a line or entries: the entries are laid over its segments, from the line's batch start on.
+    async fn known(&self, spec: PartitionSpec, journaled: Journaled) -> Result<Outcome, LogError> {
+        let path = self.config.data_dir.join(&spec.directory);
+        let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
+        let Some(found) = found.filter(|found| self.is_its_own(found, &spec)) else {
+            if self.config.accept_loss {
+                return self.unknown(spec).await;
+            }
+            return Err(LogError::Missing { path });
+        };
+        let line = journaled.line.unwrap_or(no_line(spec.id));
+        let bases = named_segments(&line, &journaled);
+        // A first frame names a segment only after the one before was cut and flushed: where no frame names it, nothing in
+        // it was acked.
+        let segments = found.files.segments.iter().map(|segment| segment.base_offset);
+        let mut leftovers: Vec<i64> = segments.filter(|base| *base > line.segment_base && !bases.contains(base)).collect();
+        let mut producers: Option<Producers> = None;
+        let mut next = Scanner::new(if bases[0] == line.segment_base { u64::from(line.batch_start) } else { 0 }, bases[0], i32::MIN);
+        let mut active = None;
+        for (at, &base) in bases.iter().enumerate() {
+            let log = log_path(&path, base);
+            let Some(mut image) = self.image(&log, base, &line, &journaled).await? else {
+                // The loss was accepted.
+                if at == 0 {
+                    return self.unknown(spec).await;
+                }
+                break;
+            };
+            let producers = match &mut producers {
+                Some(producers) => producers,
+                none => {
+                    let first = image.first_offset(next.position).await.map_err(disk_error(&log))?;
+                    let snapshot = found.files.snapshot_at(first.unwrap_or(i64::MAX).max(base));
+                    none.insert(Producers::read(self.disk, &path, snapshot, &journaled).await.map_err(disk_error(&path))?)
+                }
+            };
+            let limit = bases.get(at + 1).copied().unwrap_or(i64::MAX);
+            let index = self.index(&path, base, if base == line.segment_base { line.index_end } else { 0 }).await?;
+            let scan = self.scan(&mut image, &log, next, limit, &index, producers).await?;
+            // What the journal names a successor of was flushed, and cut to its length, before.
+            let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
+            let flushed = if base == line.segment_base { u64::from(line.flushed) } else { 0 };
+            if scan.end.position > flushed {
+                self.settle(&image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
+                    .await
+                    .map_err(disk_error(&log))?;
+            }
+            next = Scanner { position: 0, ..scan.end };
+            active = Some((image, scan, index, base, log));
+            if next.next_offset != limit {
+                leftovers.extend(&bases[at + 1..]);
+                break;
+            }
+        }
+        let (Some((image, scan, index, base, log)), Some(producers)) = (active, producers) else {
+            unreachable!("the first segment was scanned, or its absence returned");
+        };
+        self.conclude(Found { spec, log_start: journaled.log_start, base, log, leftovers, producers, index }, image, scan).await
+    }
+
+    /// The image of a segment; `None` if it is not there and that loss is accepted.
+    async fn image<'i>(&'i self, log: &Path, base: i64, line: &Line, journaled: &'i Journaled) -> Result<Option<Image<'i, D>>, LogError> {
+        let entries: Vec<&Entry> = journaled.entries.iter().filter(|entry| entry.segment_base == base).collect();
+        // Without entries nothing beyond the flushed end was acked.
+        let bytes_max = if journaled.entries.is_empty() { u64::from(line.flushed) } else { u64::MAX };
+        match Image::open(self.disk, log, entries, bytes_max).await {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::Disk { path: log.to_path_buf(), source: error }),
+            Err(_) if self.config.accept_loss => Ok(None),
+            Err(_) => Err(LogError::Missing { path: log.to_path_buf() }),
+        }
+    }
+
+    /// Scans one segment of a partition from where the line says, up to the offset that begins the next one.
+    async fn scan(
+        &self,
+        image: &mut Image<'_, D>,
+        log: &Path,
+        start: Scanner,
+        limit: i64,
+        index: &OffsetIndex,
+        producers: &mut Producers,
+    ) -> Result<ImageScan, LogError> {
+        let mut scan = image.scan(start, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
+        if scan.starts.is_empty() && start.position > 0 {
+            // Only the batches before say which offset comes next.
+            scan.end = image.locate(index, start.position).await.map_err(disk_error(log))?;
+            if scan.end.position != start.position && !self.config.accept_loss {
+                let what = format!("no batch ends at byte {}, where the journal says that one does", start.position);
+                return Err(LogError::Damaged { path: log.to_path_buf(), what });
+            }
+        }
+        if !scan.stop.is_end() {
+            tracing::debug!("{} ends at byte {}: {}", log.display(), scan.end.position, scan.stop);
+        }
+        Ok(scan)
+    }
+
+    /// Step 4: what the scan read beyond the flushed end may sit in the device's cache only, or, after a flush that failed,
+    /// not even there for long. The last partial block need not be settled: the head carries it.
+    pub(super) async fn settle(&self, image: &Image<'_, D>, flushed: u64, end: u64) -> io::Result<()> {
+        if bugs::on(Bug::NoFlushInRecovery) { Ok(()) } else { image.settle(flushed, end).await }
+    }
+
+    /// The entries of a segment's `.index` that the line vouches for. They are a shortcut only: a file that is damaged
+    /// counts as empty.
+    async fn index(&self, directory: &Path, base: i64, index_end: u32) -> Result<OffsetIndex, LogError> {
+        if (index_end as usize) < INDEX_ENTRY_BYTES {
+            return Ok(OffsetIndex::new(base));
+        }
+        let path = directory.join(file_name(base, FileKind::Index));
+        let bytes = match read_whole(self.disk, &path).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(LogError::Disk { path, source }),
+        };
+        let entries = bytes.get(..index_end as usize).unwrap_or_default();
+        Ok(OffsetIndex::decode(base, entries, u64::from(u32::MAX)).unwrap_or_else(|_| OffsetIndex::new(base)))
+    }
+
+    /// What the new head says of a scanned partition: the flushed end is the first byte where segment and image differ;
+    /// carried are the blocks that differ, and the last partial one, which is about to be cut off.
+    pub(super) async fn conclude(&self, found: Found, mut image: Image<'_, D>, scan: ImageScan) -> Result<Outcome, LogError> {
+        let Found { spec, log_start, base, log, leftovers, producers, index } = found;
+        let end = scan.end.position;
+        let floor = end / BLOCK * BLOCK;
+        let failed = |source| LogError::Disk { path: log.clone(), source };
+        let (mut unmoved, first) = image.differences(end).await.map_err(failed)?;
+        if floor < end {
+            push_range(&mut unmoved, floor as u32..end as u32);
+        }
+        let flushed = first.unwrap_or(end).min(if floor < end { floor } else { end });
+        let batch_start = match scan.starts.partition_point(|start| u64::from(*start) <= flushed).checked_sub(1) {
+            _ if flushed == end => end,
+            Some(at) => u64::from(scan.starts[at]),
+            None => image.locate(&index, flushed).await.map_err(failed)?.position,
+        };
+        let tail = image.bytes(flushed / BLOCK * BLOCK..end).await.map_err(failed)?;
+        let log_end = scan.end.next_offset;
+        let index_end = index.entries().iter().take_while(|entry| u64::from(entry.position) < flushed).count() * INDEX_ENTRY_BYTES;
+        let line = Line {
+            partition: spec.id,
+            segment_base: base,
+            flushed: flushed as u32,
+            batch_start: batch_start as u32,
+            index_end: index_end as u32,
+            log_start: log_start.min(log_end),
+        };
+        let file_bytes = image.file_bytes();
+        let cut = (file_bytes > floor || floor < end).then(|| Cut {
+            path: log.clone(),
+            floor,
+            bytes: file_bytes.max(end).next_multiple_of(BLOCK),
+        });
+        let (epoch, producer_id) = (producers.highest_epoch, producers.highest_id);
+        let (producers, epochs) = producers.into_changed(log_end);
+        let scanned = Scanned { log_end, end_position: end as u32, tail, unmoved };
+        let recovered = Recovered { spec, line, producers, epochs, scanned: Some(scanned) };
+        Ok(Outcome { recovered, cut, leftovers, epoch, producer_id, taken_over: false })
+    }
+}
+
+/// What is known of a scanned partition but for its scan.
+pub(super) struct Found {
+    pub(super) spec: PartitionSpec,
+    pub(super) log_start: i64,
+    pub(super) base: i64,
+    pub(super) log: PathBuf,
+    pub(super) leftovers: Vec<i64>,
+    pub(super) producers: Producers,
+    pub(super) index: OffsetIndex,
+}
+
+/// The base offsets of the segments that the journal names and that are needed, rising.
+fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
+    let entries = journaled.entries.iter().map(|entry| entry.segment_base).filter(|base| *base > line.segment_base);
+    let mut bases: Vec<i64> = entries.chain([line.segment_base]).collect();
+    bases.sort_unstable();
+    bases.dedup();
+    // Segments wholly below the log start may be gone, and none of their bytes is needed.
+    let first = bases.iter().rposition(|base| *base <= journaled.log_start).unwrap_or(0);
+    bases.split_off(first)
+}
+
+fn no_line(partition: PartitionId) -> Line {
+    Line { partition, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 }
+}
+
+/// A partition that is not opened at the start.
+fn untouched(spec: PartitionSpec, journaled: Journaled) -> Outcome {
+    let mut line = journaled.line.unwrap_or(no_line(spec.id));
+    line.log_start = journaled.log_start;
+    let epoch = journaled.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or(-1);
+    let producer_id = journaled.producers.iter().map(|producer| producer.producer_id).max().unwrap_or(-1);
+    let recovered = Recovered { spec, line, producers: journaled.producers, epochs: journaled.epochs, scanned: None };
+    Outcome { recovered, cut: None, leftovers: Vec::new(), epoch, producer_id, taken_over: false }
+}

@@ -1,0 +1,139 @@
+//! Partitions that a Kafka wrote: finding their directories, and the scan that takes them over.
+
+use super::{
+    super::LogError,
+    image::Image,
+    journals::Journaled,
+    producers::Producers,
+    recover::{Found, Outcome, Recovery, disk_error},
+};
+use crate::{
+    batch::Scanner,
+    disk::{Disk, write_whole},
+    partition::{
+        PartitionSpec,
+        directory::{self, Directory, log_path, read_text},
+    },
+    segment::{FileKind, OffsetIndex, Sealed, SegmentError, TxnIndex, file_name, parse_directory_name, store_indexes},
+};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+
+/// A partition's directory that a Kafka wrote.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Foreign {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's index.
+    pub partition: i32,
+    /// The topic's id, which is kept.
+    pub topic_id: Uuid,
+    /// The directory, relative to the data directory.
+    pub directory: PathBuf,
+}
+
+/// Kafka's own log of a KRaft cluster: not a topic.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
+/// Kafka's log start offsets, in its data directory.
+const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
+
+/// The directories of the data directory that were copied in from a Kafka: `topic-N` with a `partition.metadata`, not
+/// made by Thalweg and not among `known` (what the catalog has). Those that Kafka set aside (`-stray`, `-delete`,
+/// `-future`) and its cluster metadata are left alone. Sorted by topic and partition.
+///
+/// # Errors
+/// The disk's.
+pub async fn find_foreign<D: Disk>(disk: &D, data_dir: &Path, known: &BTreeSet<PathBuf>) -> Result<Vec<Foreign>, LogError> {
+    let mut foreign = Vec::new();
+    let entries = match disk.list(data_dir).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(foreign),
+        Err(source) => return Err(LogError::Disk { path: data_dir.to_path_buf(), source }),
+    };
+    for entry in entries.into_iter().filter(|entry| entry.is_dir && !known.contains(Path::new(&entry.name))) {
+        let Some((topic, partition)) = parse_directory_name(&entry.name) else { continue };
+        if topic == CLUSTER_METADATA {
+            continue;
+        }
+        let path = data_dir.join(&entry.name);
+        let found = directory::read(disk, &path).await.map_err(disk_error(&path))?;
+        if let Some(Directory { topic_id: Some(topic_id), mark: None, .. }) = found {
+            foreign.push(Foreign { topic: topic.to_owned(), partition, topic_id, directory: PathBuf::from(&entry.name) });
+        }
+    }
+    foreign.sort();
+    Ok(foreign)
+}
+
+/// Takes a directory over: bad indexes are rebuilt, the last segment is scanned from its start. Transactions that are
+/// still open are aborted: nobody here could end them, and read_committed would never see anything behind them. What follows the last
+/// valid batch there was never acknowledged by that Kafka's recovery rules either.
+pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: PartitionSpec, found: Directory) -> Result<Outcome, LogError> {
+    let disk = recovery.disk;
+    let path = recovery.config.data_dir.join(&spec.directory);
+    let (last, sealed) = found.files.segments.split_last().expect("a directory with data has a segment");
+    for segment in sealed {
+        let opened = Sealed::open(disk, &path, segment.base_offset).await.map_err(segment_error)?;
+        if opened.rebuilt {
+            store_indexes(disk, &path, &opened.indexes).await.map_err(disk_error(&path))?;
+        }
+    }
+    let base = last.base_offset;
+    let log = log_path(&path, base);
+    let mut image = Image::open(disk, &log, Vec::new(), u64::MAX).await.map_err(disk_error(&log))?;
+    let mut producers =
+        Producers::read(disk, &path, found.files.snapshot_at(base), &Journaled::default()).await.map_err(disk_error(&path))?;
+    let scan = image
+        .scan(Scanner::new(0, base, i32::MIN), i64::MAX, |header, batch| producers.push(header, batch))
+        .await
+        .map_err(disk_error(&log))?;
+    if !scan.stop.is_end() {
+        tracing::warn!("{} is cut at byte {} of {}: {}", log.display(), scan.end.position, image.file_bytes(), scan.stop);
+    }
+    // What a Kafka wrote was flushed by its stop or its recovery, or copied; what we wrote and no journal names may be neither.
+    let flushed = if found.mark.is_some() { 0 } else { scan.end.position };
+    recovery.settle(&image, flushed, scan.end.position).await.map_err(disk_error(&log))?;
+    let abandoned = producers.abandon();
+    if !abandoned.is_empty() {
+        tracing::warn!("{}: {} open transactions count as aborted, since their coordinator is gone", path.display(), abandoned.len());
+    }
+    let mut aborted: Vec<_> = producers.aborted.drain(..).chain(abandoned).collect();
+    if !aborted.is_empty() {
+        aborted.sort_by_key(|aborted| aborted.last_offset);
+        let mut transactions = TxnIndex::default();
+        aborted.into_iter().for_each(|aborted| transactions.push(aborted));
+        let path = path.join(file_name(base, FileKind::TxnIndex));
+        write_whole(disk, &path, &transactions.encode()).await.map_err(disk_error(&path))?;
+    }
+    let first = found.files.segments[0].base_offset;
+    let log_start = first.max(kafka_log_start(disk, &recovery.config.data_dir, &spec.directory).await?);
+    let leftovers = Vec::new();
+    let found = Found { spec, log_start, base, log, leftovers, producers, index: OffsetIndex::new(base) };
+    Ok(Outcome { taken_over: true, ..recovery.conclude(found, image, scan).await? })
+}
+
+fn segment_error(error: SegmentError) -> LogError {
+    match error {
+        SegmentError::Disk { path, source } => LogError::Disk { path, source },
+        SegmentError::Corrupt { path, position, what } => LogError::Damaged { path, what: format!("at byte {position}, {what}") },
+    }
+}
+
+/// The log start that Kafka's checkpoint has for a directory, if the checkpoint was copied too; 0 otherwise.
+async fn kafka_log_start<D: Disk>(disk: &D, data_dir: &Path, partition: &Path) -> Result<i64, LogError> {
+    let path = data_dir.join(LOG_START_CHECKPOINT);
+    let text = read_text(disk, &path).await.map_err(disk_error(&path))?.unwrap_or_default();
+    let wanted = partition.to_str().and_then(parse_directory_name);
+    // "0", the count, then a line per partition: topic, partition, offset.
+    let offset = text.lines().skip(2).find_map(|line| {
+        let mut fields = line.split(' ');
+        let found = (fields.next()?, fields.next()?.parse::<i32>().ok()?);
+        let offset = fields.next()?.trim().parse::<i64>().ok()?;
+        (Some(found) == wanted).then_some(offset)
+    });
+    Ok(offset.unwrap_or(0))
+}

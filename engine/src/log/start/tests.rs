@@ -1,0 +1,361 @@
+//! Starts on the simulated disk, the journal written by hand as a core would.
+
+use super::*;
+use crate::{
+    batch::BatchBuilder,
+    disk::{
+        Chunk, Open,
+        sim::{Executor, SimDisk},
+    },
+    journal::{Item, JournalWriter},
+    log::CoreStart,
+    partition::directory::log_path,
+    segment::{ProducerState, SequencedBatch, encode_snapshot},
+};
+use std::{collections::BTreeSet, path::PathBuf};
+use uuid::Uuid;
+
+fn disk() -> SimDisk {
+    SimDisk::new(3, &[Path::new("/data")])
+}
+
+fn run<T: 'static>(disk: &SimDisk, program: impl Future<Output = T> + 'static) -> T {
+    let mut executor = Executor::new(disk, 11);
+    let result = executor.block_on(program);
+    drop(executor);
+    disk.kill();
+    result
+}
+
+fn config() -> LogConfig {
+    LogConfig { data_dir: "/data".into(), journal_dir: "/data/journal".into(), journal_bytes: 1 << 20, ..LogConfig::default() }
+}
+
+fn spec(id: u32, core: usize) -> PartitionSpec {
+    PartitionSpec {
+        id: PartitionId(id),
+        topic_id: Uuid::from_u128(u128::from(id) + 100),
+        directory: PathBuf::from(format!("t-{id}")),
+        core,
+        leader_epoch: 0,
+        internal: false,
+        config: PartitionConfig::default(),
+    }
+}
+
+async fn start(disk: &SimDisk, cores: usize, specs: Vec<PartitionSpec>, random: u64) -> Result<Vec<CoreStart>, LogError> {
+    Start::read(disk, &config(), random).await?.finish(cores, specs, 0).await
+}
+
+fn batch(offset: i64, epoch: i32, value: &[u8]) -> Vec<u8> {
+    BatchBuilder::new().at(offset, epoch).producer(7, 0, offset as i32).record(1_000 + offset, Some(b"k"), Some(value)).build()
+}
+
+fn entry(id: u32, position: u32, bytes: &[u8]) -> Item {
+    let bytes = if bytes.is_empty() { Vec::new() } else { vec![Chunk::padded(bytes).sub(0, bytes.len())] };
+    Item::Bytes { partition: PartitionId(id), segment_base: 0, position, bytes }
+}
+
+async fn writer(disk: &SimDisk, core: &CoreStart) -> JournalWriter<SimDisk> {
+    JournalWriter::open(disk.clone(), &core.config.journal_dir, core.journal).await.expect("opens")
+}
+
+/// What a start found of partition `id`: log end, and the segment's bytes below the tail with the tail behind them.
+async fn image(disk: &SimDisk, cores: &[CoreStart], id: u32) -> (i64, Vec<u8>) {
+    let recovered = cores.iter().flat_map(|core| &core.partitions).find(|found| found.spec.id.0 == id).expect("owned");
+    let scanned = recovered.scanned.as_ref().expect("scanned");
+    let path = log_path(&Path::new("/data").join(&recovered.spec.directory), recovered.line.segment_base);
+    let mut bytes = read_whole(disk, &path).await.expect("reads");
+    bytes.truncate((recovered.line.flushed / 4096 * 4096) as usize);
+    bytes.extend(&scanned.tail);
+    assert_eq!(bytes.len(), scanned.end_position as usize);
+    (scanned.log_end, bytes)
+}
+
+#[test]
+fn the_first_start_creates_everything_and_the_second_finds_it() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let first = start(&disk, 2, vec![spec(1, 0), spec(2, 1)], 9).await.expect("starts");
+            assert_eq!(first.iter().map(|core| core.partitions.len()).collect::<Vec<_>>(), [2, 1]);
+            assert_eq!(first[0].leader_epoch, 1);
+            first[1].journal.start
+        }
+    };
+    assert_eq!(run(&disk, program), 1);
+    disk.crash();
+    let again = disk.clone();
+    run(&disk, async move {
+        let second = start(&again, 2, vec![spec(1, 0), spec(2, 1)], 10).await.expect("starts");
+        assert_eq!((second[0].leader_epoch, second[0].journal.start), (2, 2));
+        assert!(second.iter().flat_map(|core| &core.partitions).skip(1).all(|found| found.scanned.is_none()));
+    });
+}
+
+#[test]
+fn journaled_batches_survive_crashes_and_changed_core_counts() {
+    let disk = disk();
+    let mut expected = Vec::new();
+    let mut end = 0;
+    for (life, cores) in [2usize, 1, 3, 2, 2].into_iter().enumerate() {
+        let (mut bytes, from, owner) = (expected.clone(), end, 3 % cores);
+        let program = {
+            let disk = disk.clone();
+            async move {
+                let started = start(&disk, cores, vec![spec(1, 0), spec(3, owner)], life as u64).await.expect("starts");
+                if life > 0 {
+                    let found = image(&disk, &started, 3).await;
+                    assert_eq!(found, (from, bytes.clone()), "life {life}");
+                }
+                let mut writer = writer(&disk, &started[owner]).await;
+                let mut next = from;
+                for _ in 0..3 {
+                    let added = batch(next, started[0].leader_epoch, &vec![life as u8; 3_000]);
+                    writer.frame(&[entry(3, bytes.len() as u32, &added)]).await.expect("frame");
+                    bytes.extend(added);
+                    next += 1;
+                }
+                (bytes, next)
+            }
+        };
+        (expected, end) = run(&disk, program);
+        disk.crash();
+    }
+}
+
+#[test]
+fn what_is_beyond_a_gap_is_cut_and_never_comes_back() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let parts: Vec<_> = (0..3).map(|offset| batch(offset, 1, &[5; 6_000])).collect();
+            let position = |at: usize| (parts[0].len() * at) as u32;
+            // Batch 1 was on its way to the segment, and did not arrive; batch 2 did.
+            writer.frame(&[entry(1, 0, &parts[0]), entry(1, position(2), &parts[2])]).await.expect("frame");
+            parts
+        }
+    };
+    let parts = run(&disk, program);
+    disk.crash();
+    for life in 2..4 {
+        let program = {
+            let (disk, first) = (disk.clone(), parts[0].clone());
+            async move {
+                let started = start(&disk, 1, vec![spec(1, 0)], life).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (1, first));
+                let found = &started[0].partitions[1];
+                assert_eq!(found.producers.len(), 1);
+                assert_eq!(found.producers[0].batches.len(), 1, "the batch beyond the gap is not known to its producer");
+                assert_eq!(found.epochs, [EpochStart { epoch: 1, start_offset: 0 }]);
+            }
+        };
+        run(&disk, program);
+        disk.crash();
+    }
+}
+
+#[test]
+fn a_directory_of_a_deleted_topic_gives_nothing_to_a_new_one() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            writer.frame(&[entry(1, 0, &batch(0, 1, b"old"))]).await.expect("frame");
+            let file = disk.open(&log_path(Path::new("/data/t-1"), 0), Open::Existing).await.expect("opens");
+            disk.write(&file, 0, vec![Chunk::padded(&batch(0, 1, b"old"))]).await.expect("writes");
+            disk.sync(&file).await.expect("flushes");
+            let again = PartitionSpec { id: PartitionId(2), directory: "t-1".into(), ..spec(2, 0) };
+            let started = start(&disk, 1, vec![again], 2).await.expect("starts");
+            let found = &started[0].partitions[1];
+            assert_eq!((found.scanned.clone(), found.line.flushed), (None, 0));
+            assert_eq!(disk.peek(&log_path(Path::new("/data/t-1"), 0)).map(|bytes| bytes.len()), Some(0));
+            // And with no topic of that name at all, the directory goes.
+            start(&disk, 1, Vec::new(), 3).await.expect("starts");
+            assert!(disk.peek(&log_path(Path::new("/data/t-1"), 0)).is_none());
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn a_directory_of_a_kafka_is_found_and_taken_over() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let id = Uuid::from_u128(4_711);
+            for name in ["/data/orders-3", "/data/orders-4.0123-stray", "/data/__cluster_metadata-0"] {
+                disk.create_dir(Path::new(name)).await.expect("creates");
+                let metadata = crate::segment::encode_metadata(id);
+                write_whole(&disk, &Path::new(name).join("partition.metadata"), metadata.as_bytes()).await.expect("writes");
+            }
+            let dir = Path::new("/data/orders-3");
+            let first: Vec<u8> = (10..20).flat_map(|offset| batch(offset, 4, b"sealed")).collect();
+            let mut last: Vec<u8> = (20..23).flat_map(|offset| batch(offset, 5, &[1; 4_000])).collect();
+            write_whole(&disk, &log_path(dir, 10), &first).await.expect("writes");
+            let whole = last.clone();
+            last.extend_from_slice(&batch(23, 5, b"torn")[..40]);
+            write_whole(&disk, &log_path(dir, 20), &last).await.expect("writes");
+
+            let started = Start::read(&disk, &config(), 1).await.expect("reads");
+            let foreign = find_foreign(&disk, Path::new("/data"), &BTreeSet::new()).await.expect("lists");
+            assert_eq!(
+                foreign.iter().map(|found| (found.topic.as_str(), found.partition, found.topic_id)).collect::<Vec<_>>(),
+                [("orders", 3, id)]
+            );
+            let spec = PartitionSpec { topic_id: id, directory: foreign[0].directory.clone(), ..spec(1, 0) };
+            let started = started.finish(1, vec![spec.clone()], 0).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (23, whole.clone()));
+            assert_eq!((started[0].partitions[1].line.log_start, started[0].leader_epoch, started[0].highest_producer_id), (10, 6, 7));
+            assert!(disk.peek(&dir.join("00000000000000000010.index")).is_some(), "the missing index was rebuilt");
+
+            let started = start(&disk, 1, vec![spec.clone()], 2).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (23, whole));
+            let known: BTreeSet<_> = [spec.directory].into();
+            assert_eq!(find_foreign(&disk, Path::new("/data"), &known).await.expect("lists"), []);
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn the_catalog_is_read_before_all_others_and_grows_with_the_commit() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let mut started = Start::read(&disk, &config(), 1).await.expect("reads");
+            assert!(started.catalog().is_empty());
+            started.add_to_catalog(&batch(0, 0, b"topic a"));
+            started.add_to_catalog(&batch(0, 0, b"topic b"));
+            let cores = started.finish(1, Vec::new(), 0).await.expect("starts");
+            assert_eq!(image(&disk, &cores, 0).await.0, 2);
+            let mut writer = writer(&disk, &cores[0]).await;
+            let end = cores[0].partitions[0].scanned.as_ref().expect("scanned").end_position;
+            writer.frame(&[entry(0, end, &batch(2, 1, b"topic c"))]).await.expect("frame");
+        }
+    };
+    run(&disk, program);
+    disk.crash();
+    let again = disk.clone();
+    run(&disk, async move {
+        let started = Start::read(&again, &config(), 2).await.expect("reads");
+        let mut offsets = Vec::new();
+        scan(started.catalog(), Scanner::new(0, 0, 0), |_, header, _| offsets.push((header.base_offset(), header.leader_epoch())));
+        assert_eq!(offsets, [(0, 1), (1, 1), (2, 1)]);
+    });
+}
+
+#[test]
+fn a_missing_segment_is_refused_unless_loss_is_accepted() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            writer.frame(&[entry(1, 0, &batch(0, 1, b"acked"))]).await.expect("frame");
+            disk.remove(&log_path(Path::new("/data/t-1"), 0)).await.expect("removes");
+            assert!(matches!(start(&disk, 1, vec![spec(1, 0)], 2).await, Err(LogError::Missing { .. })));
+            let accepting = LogConfig { accept_loss: true, ..config() };
+            let started = Start::read(&disk, &accepting, 3).await.expect("reads").finish(1, vec![spec(1, 0)], 0).await.expect("starts");
+            assert_eq!(started[0].partitions[1].line.flushed, 0);
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn a_superblock_that_is_gone_is_refused_once_there_is_data() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let mut started = Start::read(&disk, &config(), 1).await.expect("reads");
+            started.add_to_catalog(&batch(0, 0, b"topic a"));
+            started.finish(1, Vec::new(), 0).await.expect("starts");
+            disk.remove(&superblock_path(Path::new("/data/journal"))).await.expect("removes");
+            assert!(matches!(Start::read(&disk, &config(), 2).await, Err(LogError::Missing { .. })));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn segments_below_the_log_start_may_be_gone() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let dir = Path::new("/data/t-1");
+            writer.frame(&[entry(1, 0, &batch(0, 1, b"first"))]).await.expect("frame");
+            let snapshot = known_producer();
+            write_whole(&disk, &dir.join("00000000000000000001.snapshot"), &encode_snapshot(&[snapshot])).await.expect("writes");
+            disk.open(&log_path(dir, 1), Open::Create).await.expect("creates");
+            let bytes = Chunk::padded(&batch(1, 1, b"second"));
+            let bytes = vec![bytes.sub(0, batch(1, 1, b"second").len())];
+            let named = Item::Bytes { partition: PartitionId(1), segment_base: 1, position: 0, bytes };
+            writer.frame(&[named, Item::LogStart { partition: PartitionId(1), offset: 1 }]).await.expect("frame");
+            disk.remove(&log_path(dir, 0)).await.expect("removes");
+
+            let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (2, batch(1, 1, b"second")));
+            let found = &started[0].partitions[1];
+            assert_eq!((found.line.segment_base, found.line.log_start), (1, 1));
+            let offsets: Vec<_> = found.producers[0].batches.iter().map(|batch| batch.last_offset).collect();
+            assert_eq!(offsets, [0, 1], "from the snapshot, and from the scan");
+        }
+    };
+    run(&disk, program);
+}
+
+fn known_producer() -> ProducerState {
+    let batch = SequencedBatch { last_sequence: 0, last_offset: 0, offset_delta: 0, timestamp: 1_000 };
+    let state = ProducerState {
+        producer_id: 7,
+        epoch: 0,
+        coordinator_epoch: -1,
+        last_timestamp: 1_000,
+        transaction_first_offset: -1,
+        batches: Vec::new(),
+    };
+    ProducerState { batches: vec![batch], ..state }
+}
+
+#[test]
+fn with_loss_accepted_a_destroyed_journal_leaves_what_is_in_the_segments() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let (first, second) = (batch(0, 1, &[1; 5_000]), batch(1, 1, b"in the journal only"));
+            let file = disk.open(&log_path(Path::new("/data/t-1"), 0), Open::Existing).await.expect("opens");
+            disk.write(&file, 0, vec![Chunk::padded(&first)]).await.expect("writes");
+            disk.sync(&file).await.expect("flushes");
+            writer.frame(&[entry(1, first.len() as u32, &second)]).await.expect("frame");
+            for name in ["core-0.a", "core-0.b"] {
+                let file = disk.open(&Path::new("/data/journal").join(name), Open::Existing).await.expect("opens");
+                disk.write(&file, 0, vec![Chunk::padded(b"destroyed")]).await.expect("writes");
+            }
+            assert!(matches!(start(&disk, 1, vec![spec(1, 0)], 2).await, Err(LogError::Damaged { .. })));
+            let accepting = LogConfig { accept_loss: true, ..config() };
+            let started = Start::read(&disk, &accepting, 3).await.expect("reads").finish(1, vec![spec(1, 0)], 0).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (1, first.clone()));
+            assert!(started[0].leader_epoch > 1);
+            let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("and from then on without accepting");
+            assert_eq!(image(&disk, &started, 1).await, (1, first));
+        }
+    };
+    run(&disk, program);
+}

@@ -1,0 +1,52 @@
+//! The bounds that a partition acts on, and what all partitions of a core use of them together.
+
+use super::tail::Budget;
+use std::{cell::Cell, rc::Rc};
+
+/// How often a full disk is asked again, in ms of the appends' clock.
+pub const SPACE_RETRY_MS: i64 = 200;
+/// Appends of a full disk may hold this part of a journal file: one of so many.
+const HOMELESS_SHARE: u64 = 16;
+
+/// Bounds of a core's log, and what is used of them.
+#[derive(Debug)]
+pub struct Limits {
+    /// Whole new blocks of a partition, in bytes, from which on they skip the journal.
+    pub bulk_bytes_min: u64,
+    /// Bytes of one run.
+    pub run_bytes_max: u64,
+    /// The size of each of the two journal files, in bytes.
+    pub journal_file_bytes: u64,
+    /// Bytes that are in no segment yet, at most.
+    pub unmoved_bytes_max: u64,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: i64,
+    /// Idempotent producers remembered per core.
+    pub producers_max: usize,
+    /// Memory of all tails.
+    pub budget: Rc<Budget>,
+    /// Bytes that are in no segment yet, of all partitions but the offline ones.
+    pub unmoved: Cell<u64>,
+    /// Those among them for which the disk had no space.
+    pub homeless: Cell<u64>,
+    /// Senders that wait until bytes were moved.
+    pub senders_waiting: Cell<usize>,
+    /// The newest clock that an append brought, in ms.
+    pub now_ms: Cell<i64>,
+}
+
+impl Limits {
+    /// True if moving bytes to segments should not wait for larger runs.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.senders_waiting.get() > 0 || self.unmoved.get() > self.unmoved_bytes_max / 2
+    }
+
+    /// True if `bytes` more may be appended to partitions whose segments can't grow. The broker's own have twice as
+    /// much, so that it can go on committing offsets and deleting topics when the disk is full.
+    #[must_use]
+    pub fn has_credit(&self, bytes: u64, internal: bool) -> bool {
+        let share = self.journal_file_bytes / HOMELESS_SHARE * if internal { 2 } else { 1 };
+        self.homeless.get() + bytes <= share
+    }
+}

@@ -1,0 +1,336 @@
+//! Opening a partition that a start handed over: at its first use, or at once if the journal held bytes of it.
+
+use super::{
+    Epochs, PartitionSpec, Producers, directory,
+    limits::Limits,
+    recovered::{Recovered, Scanned},
+    schedule::ALLOCATION_BYTES_MIN,
+    state::{ActiveFile, Partition, Parts, SealedSegment},
+    stretch::{Held, Stretch},
+    tail::{block_ceiling, block_floor},
+};
+use crate::{
+    batch::{Header, Scanner},
+    disk::{BLOCK, Disk, Open, read_whole},
+    journal::Line,
+    segment::{
+        FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, OffsetIndex, PartitionFiles, SegmentFiles, TimeIndex, TxnIndex, Walk, decode_epochs,
+        decode_snapshot, file_name,
+    },
+};
+use std::{
+    collections::VecDeque,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// A partition can't be opened: which file, and what the disk says.
+pub type OpenError = (PathBuf, io::Error);
+
+/// Opens a partition. Whatever lies behind its end is cut off, durably, before it can be appended to.
+///
+/// # Errors
+/// The disk's; it may be repeated.
+pub async fn open<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    recovered: &Recovered,
+    leader_epoch: i32,
+    limits: &Limits,
+) -> Result<Partition<D>, OpenError> {
+    let line = &recovered.line;
+    let directory = data_dir.join(&recovered.spec.directory);
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| (path, error)
+    };
+    let path = directory.join(file_name(line.segment_base, FileKind::Log));
+    if is_unused(recovered) && !is_created(disk, &directory, &recovered.spec).await.map_err(at(&directory))? {
+        directory::create(disk, data_dir, &recovered.spec).await.map_err(at(&directory))?;
+    }
+    let files = PartitionFiles::list(disk, &directory).await.map_err(at(&directory))?;
+    let sealed = take_stock(disk, &directory, &files, line).await.map_err(at(&directory))?;
+    let file = disk.open(&path, Open::Existing).await.map_err(at(&path))?;
+    let reader = disk.open_reader(&path).await.map_err(at(&path))?;
+    let size = disk.size(&file).await.map_err(at(&path))?;
+    let mut indexes = load_indexes(disk, &directory, line).await.map_err(at(&directory))?;
+    let found = match &recovered.scanned {
+        Some(scanned) => of_scan(disk, &reader, line, scanned, &mut indexes).await,
+        None => of_walk(disk, &file, &reader, line, size, &mut indexes).await,
+    }
+    .map_err(at(&path))?;
+    indexes.transactions =
+        load_transactions(disk, &directory, &files, line.segment_base, found.next_offset).await.map_err(at(&directory))?;
+    let end = found.end();
+    let mut size = size;
+    if recovered.scanned.is_none() && size > block_ceiling(end) {
+        disk.truncate(&file, block_ceiling(end)).await.map_err(at(&path))?;
+        disk.sync(&file).await.map_err(at(&path))?;
+        size = block_ceiling(end);
+    }
+    let first_timestamp = first_timestamp(disk, &reader, line.segment_base, end, &found.tail).await.map_err(at(&path))?;
+    let mut stretch = Stretch::open(line.segment_base, found.next_offset, first_timestamp, found.tail_at, Rc::clone(&limits.budget));
+    stretch.restore(&found.tail, found.held);
+    let mut epochs = load_epochs(disk, &directory, &files, stretch.next_offset()).await.map_err(at(&directory))?;
+    recovered.epochs.iter().for_each(|epoch| {
+        epochs.assign(epoch.epoch, epoch.start_offset);
+    });
+    epochs.assign(leader_epoch, stretch.next_offset());
+    let producers = load_producers(disk, &directory, &files, recovered, limits).await.map_err(at(&directory))?;
+    let first_offset = sealed.first().map_or(line.segment_base, |first: &SealedSegment| first.base_offset);
+    Ok(Partition::new(Parts {
+        spec: recovered.spec.clone(),
+        directory,
+        leader_epoch,
+        log_start: line.log_start.max(first_offset),
+        stretch,
+        // Without entries it ends at a whole batch, which may be below what was flushed.
+        flushed: u64::from(line.flushed).min(end),
+        unmoved: recovered.scanned.iter().flat_map(unmoved).collect(),
+        active: ActiveFile { path, file, reader, allocated: block_floor(size), submitted: 0, step: ALLOCATION_BYTES_MIN },
+        indexes,
+        index_end: line.index_end,
+        sealed,
+        producers,
+        epochs,
+    }))
+}
+
+/// True if its directory is there, is its own, and has its first segment.
+async fn is_created<D: Disk>(disk: &D, path: &Path, spec: &PartitionSpec) -> io::Result<bool> {
+    let found = directory::read(disk, path).await?;
+    Ok(found.is_some_and(|found| found.topic_id == Some(spec.topic_id) && found.mark.is_some() && !found.files.segments.is_empty()))
+}
+
+/// True if no byte of it was ever durable: its creation may have been cut short.
+fn is_unused(recovered: &Recovered) -> bool {
+    let line = &recovered.line;
+    let has_bytes = recovered.scanned.as_ref().is_some_and(|scanned| scanned.end_position > 0);
+    line.segment_base == 0 && line.flushed == 0 && !has_bytes
+}
+
+fn unmoved(scanned: &Scanned) -> impl Iterator<Item = (u64, u64)> + '_ {
+    scanned.unmoved.iter().map(|range| (u64::from(range.start), u64::from(range.end)))
+}
+
+/// The segments before the active one. Files of later ones (a roll that a crash cut short) and those that an operation set
+/// aside are removed.
+async fn take_stock<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles, line: &Line) -> io::Result<Vec<SealedSegment>> {
+    let mut removed = false;
+    for name in &files.set_aside {
+        if name.ends_with(".tmp") {
+            disk.remove(&directory.join(name)).await?;
+            removed = true;
+        }
+    }
+    for segment in files.segments.iter().filter(|segment| segment.base_offset > line.segment_base) {
+        remove_segment(disk, directory, segment.base_offset).await?;
+        removed = true;
+    }
+    if removed {
+        disk.sync_dir(directory).await?;
+    }
+    let before = files.segments.iter().filter(|segment| segment.base_offset < line.segment_base);
+    let sealed = |segment: &SegmentFiles| SealedSegment {
+        base_offset: segment.base_offset,
+        bytes: segment.log_bytes,
+        has_transactions: segment.has(FileKind::TxnIndex),
+    };
+    Ok(before.map(sealed).collect())
+}
+
+/// Removes all files of a segment. The directory has still to be flushed.
+///
+/// # Errors
+/// The disk's; it is no error if one of them is gone.
+pub async fn remove_segment<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<()> {
+    for kind in FileKind::ALL {
+        match disk.remove(&directory.join(file_name(base_offset, kind))).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The active segment's indexes as far as they are on disk and below what the line vouches for.
+async fn load_indexes<D: Disk>(disk: &D, directory: &Path, line: &Line) -> io::Result<Indexes> {
+    if line.index_end == 0 {
+        return Ok(Indexes::new(line.segment_base));
+    }
+    let file = |kind| directory.join(file_name(line.segment_base, kind));
+    let read = async |kind| match read_whole(disk, &file(kind)).await {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let mut bytes = read(FileKind::Index).await?;
+    bytes.truncate(line.index_end as usize);
+    let times = TimeIndex::decode(line.segment_base, &read(FileKind::TimeIndex).await?).ok();
+    let offsets = OffsetIndex::decode(line.segment_base, &bytes, u64::from(line.batch_start)).ok();
+    Ok(match (offsets, times) {
+        (Some(offsets), Some(times)) => Indexes::sealed(offsets, times, TxnIndex::default()),
+        _ => Indexes::new(line.segment_base),
+    })
+}
+
+/// The transactions whose abort marker is in the active segment, below `log_end`: a Kafka wrote them.
+async fn load_transactions<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    files: &PartitionFiles,
+    base_offset: i64,
+    log_end: i64,
+) -> io::Result<TxnIndex> {
+    if !files.segments.iter().any(|segment| segment.base_offset == base_offset && segment.has(FileKind::TxnIndex)) {
+        return Ok(TxnIndex::default());
+    }
+    let path = directory.join(file_name(base_offset, FileKind::TxnIndex));
+    let mut transactions = TxnIndex::decode(&read_whole(disk, &path).await?).unwrap_or_else(|error| {
+        tracing::warn!("{} is not used: {error}", path.display());
+        TxnIndex::default()
+    });
+    transactions.truncate(log_end);
+    Ok(transactions)
+}
+
+/// What the files and the journal say of the active segment's end.
+struct Found {
+    /// Where the bytes in memory begin.
+    tail_at: u64,
+    tail: Vec<u8>,
+    /// The batches that end behind that.
+    held: Vec<Held>,
+    next_offset: i64,
+}
+
+impl Found {
+    fn end(&self) -> u64 {
+        self.tail_at + self.tail.len() as u64
+    }
+}
+
+/// The end that the scan found: the file below the block floor of the flushed end, then the bytes that were handed over.
+async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &Scanned, indexes: &mut Indexes) -> io::Result<Found> {
+    let tail_at = block_floor(u64::from(line.flushed).min(u64::from(scanned.end_position)));
+    let end = u64::from(scanned.end_position);
+    if tail_at + scanned.tail.len() as u64 != end {
+        return Err(io::Error::other(format!("{} bytes were recovered from {tail_at} to {end}", scanned.tail.len())));
+    }
+    // The header of a batch that begins in the file may end in the tail: it is read from both.
+    let from = indexed_end(indexes);
+    let mut walk = Walk::new(disk, reader, Scanner::new(from, line.segment_base, i32::MIN), tail_at);
+    let mut held = Vec::new();
+    let mut position = from;
+    while let Ok((at, header)) = walk.next_header().await? {
+        indexes.push(at, &header);
+        position = at + header.size() as u64;
+    }
+    if position < tail_at {
+        let part = disk.read_buffered(reader, position, (tail_at - position) as usize).await?;
+        let whole: Vec<u8> = part.iter().chain(&scanned.tail).copied().collect();
+        position = walk_memory(&whole, position, tail_at, indexes, &mut held);
+    } else {
+        position = walk_memory(&scanned.tail[(position - tail_at) as usize..], position, tail_at, indexes, &mut held);
+    }
+    if position != end {
+        return Err(io::Error::other(format!("batches end at {position}, not at {end} as they were recovered")));
+    }
+    Ok(Found { tail_at, tail: scanned.tail.clone(), held, next_offset: scanned.log_end })
+}
+
+/// Walks batches in memory from `position` on; those that end behind `tail_at` are held.
+fn walk_memory(bytes: &[u8], position: u64, tail_at: u64, indexes: &mut Indexes, held: &mut Vec<Held>) -> u64 {
+    let mut at = position;
+    while let Some(header) = Header::read(&bytes[(at - position) as usize..]) {
+        let next = at + header.size() as u64;
+        if header.size() == 0 || next - position > bytes.len() as u64 {
+            break;
+        }
+        indexes.push(at, &header);
+        if next > tail_at {
+            held.push(Held { position: at, header });
+        }
+        at = next;
+    }
+    at
+}
+
+/// The end without entries: behind the last whole batch at or below the flushed end.
+async fn of_walk<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    reader: &D::Reader,
+    line: &Line,
+    size: u64,
+    indexes: &mut Indexes,
+) -> io::Result<Found> {
+    let from = indexed_end(indexes);
+    let flushed = u64::from(line.flushed).min(size);
+    let mut walk = Walk::new(disk, reader, Scanner::new(from, line.segment_base, i32::MIN), flushed);
+    // Those that end behind the start of the partial block: that of the end so far.
+    let mut held = VecDeque::<Held>::new();
+    let (mut end, mut next_offset) = (from, line.segment_base);
+    while let Ok((position, header)) = walk.next_header().await? {
+        indexes.push(position, &header);
+        held.push_back(Held { position, header });
+        (end, next_offset) = (position + header.size() as u64, header.next_offset());
+        while held.front().is_some_and(|first| first.end() <= block_floor(end)) {
+            held.pop_front();
+        }
+    }
+    let tail_at = block_floor(end);
+    let mut tail = Vec::new();
+    if tail_at < end {
+        tail.extend_from_slice(&disk.read(file, tail_at, BLOCK as usize).await?[..(end - tail_at) as usize]);
+    }
+    // All of them, not the last one alone: once the partition is offline its file is read below the tail only.
+    Ok(Found { tail_at, tail, held: held.into(), next_offset })
+}
+
+/// Where the walk begins: at the batch of the last index entry, which is there already.
+fn indexed_end(indexes: &Indexes) -> u64 {
+    indexes.offsets.entries().last().map_or(0, |entry| u64::from(entry.position))
+}
+
+/// The timestamp that `segment.ms` counts from.
+async fn first_timestamp<D: Disk>(disk: &D, reader: &D::Reader, base: i64, end: u64, tail: &[u8]) -> io::Result<Option<i64>> {
+    if end == 0 {
+        return Ok(None);
+    }
+    if end == tail.len() as u64 {
+        return Ok(Header::read(tail).map(|header| header.max_timestamp()));
+    }
+    let mut walk = Walk::new(disk, reader, Scanner::new(0, base, i32::MIN), end);
+    Ok(walk.next_header().await?.ok().map(|(_, header)| header.max_timestamp()))
+}
+
+async fn load_epochs<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles, log_end: i64) -> io::Result<Epochs> {
+    if !files.has_epochs {
+        return Ok(Epochs::default());
+    }
+    let bytes = read_whole(disk, &directory.join(LEADER_EPOCH_CHECKPOINT)).await?;
+    let entries = decode_epochs(&String::from_utf8_lossy(&bytes)).unwrap_or_default();
+    let mut epochs = Epochs::stored(&entries);
+    epochs.truncate_end(log_end.saturating_add(1));
+    Ok(epochs)
+}
+
+/// The snapshot of the active segment, and over it what the start found to be newer.
+async fn load_producers<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    files: &PartitionFiles,
+    recovered: &Recovered,
+    limits: &Limits,
+) -> io::Result<Producers> {
+    let base = recovered.line.segment_base;
+    let mut producers = Producers::new(limits.producers_max);
+    if let Some(offset) = files.snapshot_at(base) {
+        let bytes = read_whole(disk, &directory.join(file_name(offset, FileKind::Snapshot))).await?;
+        decode_snapshot(&bytes).unwrap_or_default().iter().for_each(|state| producers.import(state, base - 1));
+    }
+    recovered.producers.iter().for_each(|state| producers.import(state, base));
+    Ok(producers)
+}

@@ -1,0 +1,43 @@
+//! What a start found of a partition: handed from recovery to the core that owns it, as plain data.
+
+use super::PartitionSpec;
+use crate::{
+    journal::Line,
+    segment::{EpochStart, ProducerState},
+};
+use std::ops::Range;
+
+/// One partition after a start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered {
+    /// The catalog's word.
+    pub spec: PartitionSpec,
+    /// Its line in the head that the start wrote. A partition that never had a byte has base 0 and zeros.
+    pub line: Line,
+    /// Producers whose state is newer than the segment's `.snapshot` (or that it can't hold: more than one batch). They
+    /// win over the snapshot's; the next head must carry them on.
+    pub producers: Vec<ProducerState>,
+    /// Leader epochs that began since `leader-epoch-checkpoint` was written; the next head must carry them on.
+    pub epochs: Vec<EpochStart>,
+    /// What the scan found. `None` if the journal held no entries of it: then it ends at its last whole batch at or below
+    /// `line.flushed`, and is opened (and cut, durably, before its first append) when it is first used. Segments with a
+    /// base above `line.segment_base` are then left-overs of a roll that no frame named: opening removes them.
+    pub scanned: Option<Scanned>,
+}
+
+/// The end of a partition that was scanned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scanned {
+    /// The next offset.
+    pub log_end: i64,
+    /// Where its bytes end in the segment `line.segment_base`.
+    pub end_position: u32,
+    /// The bytes from the block floor of `line.flushed` to `end_position`: the head carries them, memory must hold them.
+    pub tail: Vec<u8>,
+    /// Which of those bytes are not in the segment, as positions in it: ranges that begin on a block, in order; the head
+    /// that the start wrote carries exactly these (and the part of them below `line.flushed` in its block). What lies
+    /// between them is in the segment and flushed, and need not be carried by the next head or written again. The start
+    /// has cut the segment to the block floor of `end_position` and allocated it again, so the last range holds the last
+    /// partial block.
+    pub unmoved: Vec<Range<u32>>,
+}

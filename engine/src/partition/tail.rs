@@ -1,0 +1,275 @@
+//! The recent bytes of one segment in memory: aligned chunks in phase with the file, so that what is kept for readers at
+//! the head of the log is also what a direct write takes.
+
+use crate::disk::{BLOCK, CHUNK_BYTES, Chunk, Slice};
+use std::{cell::Cell, collections::VecDeque, rc::Rc};
+
+/// The first chunk of a quiet partition, in bytes; each next one is twice as large, up to [`CHUNK_BYTES`].
+pub const CHUNK_BYTES_MIN: usize = 16 << 10;
+
+/// Rounds down to a whole block.
+#[must_use]
+pub const fn block_floor(position: u64) -> u64 {
+    position / BLOCK * BLOCK
+}
+
+/// Rounds up to a whole block.
+#[must_use]
+pub const fn block_ceiling(position: u64) -> u64 {
+    position.next_multiple_of(BLOCK)
+}
+
+/// The memory of all tails of a core, in bytes, counted and bounded.
+#[derive(Debug)]
+pub struct Budget {
+    held: Cell<u64>,
+    max: u64,
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    #[must_use]
+    pub fn new(max: u64) -> Rc<Budget> {
+        Rc::new(Budget { held: Cell::new(0), max })
+    }
+
+    /// Bytes of chunks that tails hold now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.get()
+    }
+
+    /// True if tails should give back what is in their segments already.
+    #[must_use]
+    pub fn is_exceeded(&self) -> bool {
+        self.held.get() > self.max
+    }
+
+    fn take(&self, bytes: usize) {
+        self.held.set(self.held.get() + bytes as u64);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.held.set(self.held.get() - bytes as u64);
+    }
+}
+
+struct Held {
+    /// Where the chunk begins in the segment: a multiple of the block.
+    position: u64,
+    chunk: Rc<Chunk>,
+}
+
+impl Held {
+    fn end(&self) -> u64 {
+        self.position + self.chunk.filled() as u64
+    }
+}
+
+/// The bytes of a segment from a block boundary to its end. Slices of it stay valid when it gives chunks back.
+pub struct Tail {
+    chunks: VecDeque<Held>,
+    end: u64,
+    chunk_bytes_next: usize,
+    budget: Rc<Budget>,
+}
+
+impl Tail {
+    /// An empty tail at `position`, a multiple of the block.
+    #[must_use]
+    pub fn new(position: u64, budget: Rc<Budget>) -> Tail {
+        assert!(position.is_multiple_of(BLOCK), "a tail begins at a block, not at {position}");
+        Tail { chunks: VecDeque::new(), end: position, chunk_bytes_next: CHUNK_BYTES_MIN, budget }
+    }
+
+    /// The first position that is held, a multiple of the block; the end if nothing is.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.chunks.front().map_or(self.end, |held| held.position)
+    }
+
+    /// Behind the last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Copies `bytes` behind the end: their only copy on the way to the disk. Returns how many chunks were added.
+    pub fn append(&mut self, mut bytes: &[u8]) -> usize {
+        let mut added = 0;
+        while !bytes.is_empty() {
+            if self.chunks.back().is_none_or(|held| held.chunk.room() == 0) {
+                self.add_chunk(bytes.len());
+                added += 1;
+            }
+            let chunk = &self.chunks.back().expect("just added").chunk;
+            let (now, rest) = bytes.split_at(bytes.len().min(chunk.room()));
+            chunk.append(now);
+            self.end += now.len() as u64;
+            bytes = rest;
+        }
+        added
+    }
+
+    fn add_chunk(&mut self, wanted: usize) {
+        debug_assert!(self.end.is_multiple_of(BLOCK), "chunks are whole blocks");
+        let bytes = self.chunk_bytes_next.max(wanted.min(CHUNK_BYTES).next_power_of_two());
+        self.chunk_bytes_next = (bytes * 2).min(CHUNK_BYTES);
+        self.budget.take(bytes);
+        self.chunks.push_back(Held { position: self.end, chunk: Chunk::new(bytes) });
+    }
+
+    /// The bytes from `start` to `end`, shared. They must be held.
+    #[must_use]
+    pub fn slices(&self, start: u64, end: u64) -> Vec<Slice> {
+        assert!(self.start() <= start && start <= end && end <= self.end, "{start}..{end} is not in {}..{}", self.start(), self.end);
+        if start == end {
+            return Vec::new();
+        }
+        let first = self.chunks.partition_point(|held| held.end() <= start);
+        let of_chunk = |held: &Held| {
+            let from = start.max(held.position) - held.position;
+            let to = end.min(held.end()) - held.position;
+            held.chunk.slice(from as usize, to as usize)
+        };
+        self.chunks.range(first..).take_while(|held| held.position < end).map(of_chunk).collect()
+    }
+
+    /// Whole blocks from `start` to `end`, for a direct write. A last block that isn't filled is a padded copy, so that
+    /// the tail can go on filling its own.
+    #[must_use]
+    pub fn blocks(&self, start: u64, end: u64) -> Vec<Slice> {
+        assert!(start.is_multiple_of(BLOCK), "a direct write begins at a block, not at {start}");
+        let whole = block_floor(end);
+        let mut slices = self.slices(start, whole.max(start));
+        if end > whole {
+            let mut last = Vec::with_capacity(BLOCK as usize);
+            self.slices(whole, end).iter().for_each(|slice| last.extend_from_slice(slice));
+            slices.push(Chunk::padded(&last));
+        }
+        slices
+    }
+
+    /// Gives back the oldest chunk if it lies wholly below `position`.
+    pub fn release_oldest(&mut self, position: u64) -> bool {
+        let releasable = self.chunks.front().is_some_and(|held| held.chunk.room() == 0 && held.end() <= position);
+        if releasable && let Some(held) = self.chunks.pop_front() {
+            self.budget.give_back(held.chunk.capacity());
+        }
+        releasable
+    }
+
+    /// Keeps no more than the block that the next append shares, in a chunk of its own: what a parked partition holds.
+    pub fn shrink(&mut self) {
+        let from = block_floor(self.end);
+        let mut last = Vec::with_capacity(BLOCK as usize);
+        if from < self.end {
+            self.slices(from, self.end).iter().for_each(|slice| last.extend_from_slice(slice));
+        }
+        self.clear();
+        self.end = from;
+        self.chunk_bytes_next = CHUNK_BYTES_MIN;
+        if !last.is_empty() {
+            let chunk = Chunk::new(BLOCK as usize);
+            chunk.append(&last);
+            self.budget.take(chunk.capacity());
+            self.end = from + last.len() as u64;
+            self.chunks.push_back(Held { position: from, chunk });
+        }
+    }
+
+    /// Forgets everything from `end` on. What was handed out stays whole: the bytes that are kept of the last chunk
+    /// move to one of their own.
+    pub fn truncate(&mut self, end: u64) {
+        assert!(self.start() <= end && end <= self.end, "{end} is not in {}..{}", self.start(), self.end);
+        while self.chunks.back().is_some_and(|held| held.position >= end) {
+            let held = self.chunks.pop_back().expect("just seen");
+            self.budget.give_back(held.chunk.capacity());
+        }
+        if let Some(held) = self.chunks.back_mut()
+            && held.end() > end
+        {
+            let kept = Chunk::new(held.chunk.capacity());
+            kept.append(&held.chunk.slice(0, (end - held.position) as usize));
+            held.chunk = kept;
+        }
+        self.end = end;
+    }
+
+    fn clear(&mut self) {
+        self.chunks.drain(..).for_each(|held| self.budget.give_back(held.chunk.capacity()));
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(from: usize, len: usize) -> Vec<u8> {
+        (from..from + len).map(|n| (n % 251) as u8).collect()
+    }
+
+    fn joined(slices: &[Slice]) -> Vec<u8> {
+        slices.iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn any_range_comes_back_as_it_was_appended() {
+        let budget = Budget::new(1 << 30);
+        let mut tail = Tail::new(8192, Rc::clone(&budget));
+        let all = bytes(0, 300_000);
+        for part in all.chunks(777) {
+            tail.append(part);
+        }
+        for (start, end) in [(0, 300_000), (1, 2), (16_383, 16_385), (100_000, 250_001), (5, 5)] {
+            assert_eq!(joined(&tail.slices(8192 + start, 8192 + end)), all[start as usize..end as usize]);
+        }
+        drop(tail);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_direct_write_gets_whole_blocks_and_the_tail_goes_on_filling() {
+        let mut tail = Tail::new(0, Budget::new(1 << 30));
+        tail.append(&bytes(0, 5_000));
+        let written = tail.blocks(0, 5_000);
+        tail.append(&bytes(5_000, 5_000));
+        let written = joined(&written);
+        assert_eq!(written.len(), 8192);
+        assert_eq!(written[..5_000], bytes(0, 5_000));
+        assert!(written[5_000..].iter().all(|byte| *byte == 0));
+        assert_eq!(joined(&tail.slices(0, 10_000)), bytes(0, 10_000));
+    }
+
+    #[test]
+    fn shrinking_keeps_the_partial_block_only() {
+        let budget = Budget::new(1 << 30);
+        let mut tail = Tail::new(0, Rc::clone(&budget));
+        tail.append(&bytes(0, 70_000));
+        tail.shrink();
+        assert_eq!((tail.start(), tail.end(), budget.held()), (69_632, 70_000, 4096));
+        tail.append(&bytes(70_000, 9_000));
+        assert_eq!(joined(&tail.slices(69_632, 79_000)), bytes(69_632, 9_368));
+    }
+
+    #[test]
+    fn what_was_handed_out_survives_truncation_and_release() {
+        let mut tail = Tail::new(0, Budget::new(1 << 30));
+        tail.append(&bytes(0, 16_384));
+        tail.append(&bytes(16_384, 23_616));
+        let out = tail.slices(0, 40_000);
+        tail.truncate(20_000);
+        tail.append(&bytes(7, 30_000));
+        assert!(tail.release_oldest(16_384));
+        assert!(!tail.release_oldest(16_384));
+        assert_eq!(joined(&out), bytes(0, 40_000));
+        assert_eq!(joined(&tail.slices(20_000, 50_000)), bytes(7, 30_000));
+        assert_eq!(joined(&tail.slices(16_384, 20_000)), bytes(16_384, 3_616));
+    }
+}

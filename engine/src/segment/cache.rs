@@ -1,0 +1,104 @@
+//! The sealed segments that are open: a bounded number, the least recently used is closed first.
+
+use super::sealed::{Sealed, SegmentError, store_indexes};
+use crate::{disk::Disk, ids::PartitionId};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc};
+
+/// Which segment: a partition and a base offset.
+type Key = (PartitionId, i64);
+
+/// The open sealed segments of one core. A segment that is handed out stays open for as long as it is held, closed here
+/// or not.
+pub struct OpenSegments<D: Disk> {
+    segments_max: usize,
+    inner: RefCell<Inner<D>>,
+}
+
+struct Inner<D: Disk> {
+    open: BTreeMap<Key, (Rc<Sealed<D>>, u64)>,
+    by_use: BTreeMap<u64, Key>,
+    uses: u64,
+}
+
+impl<D: Disk> Inner<D> {
+    fn touch(&mut self, key: Key) -> Option<Rc<Sealed<D>>> {
+        let (sealed, used) = self.open.get_mut(&key)?;
+        self.by_use.remove(used);
+        self.uses += 1;
+        *used = self.uses;
+        self.by_use.insert(self.uses, key);
+        Some(Rc::clone(sealed))
+    }
+
+    fn insert(&mut self, key: Key, sealed: Rc<Sealed<D>>) {
+        self.remove(key);
+        self.uses += 1;
+        self.open.insert(key, (sealed, self.uses));
+        self.by_use.insert(self.uses, key);
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some((_, used)) = self.open.remove(&key) {
+            self.by_use.remove(&used);
+        }
+    }
+}
+
+impl<D: Disk> OpenSegments<D> {
+    /// None open; at most `segments_max` (one at least) will be.
+    #[must_use]
+    pub fn new(segments_max: usize) -> OpenSegments<D> {
+        let inner = Inner { open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 };
+        OpenSegments { segments_max: segments_max.max(1), inner: RefCell::new(inner) }
+    }
+
+    /// The segment, opened if it isn't. Indexes that had to be rebuilt are written; if that fails (a full disk), the
+    /// next opening rebuilds them again.
+    ///
+    /// # Errors
+    /// Those of [`Sealed::open`].
+    pub async fn get(&self, disk: &D, directory: &Path, partition: PartitionId, base_offset: i64) -> Result<Rc<Sealed<D>>, SegmentError> {
+        let key = (partition, base_offset);
+        if let Some(sealed) = self.inner.borrow_mut().touch(key) {
+            return Ok(sealed);
+        }
+        let sealed = Rc::new(Sealed::open(disk, directory, base_offset).await?);
+        if sealed.rebuilt {
+            tracing::info!(log = %sealed.path().display(), "its indexes were missing or wrong and are rebuilt");
+            if let Err(error) = store_indexes(disk, directory, &sealed.indexes).await {
+                tracing::warn!(log = %sealed.path().display(), %error, "its rebuilt indexes could not be written");
+            }
+        }
+        let mut inner = self.inner.borrow_mut();
+        inner.insert(key, Rc::clone(&sealed));
+        while inner.open.len() > self.segments_max {
+            let (_, oldest) = inner.by_use.pop_first().expect("one use per open segment");
+            inner.open.remove(&oldest);
+        }
+        Ok(sealed)
+    }
+
+    /// Closes a segment: its file is going to be removed.
+    pub fn remove(&self, partition: PartitionId, base_offset: i64) {
+        self.inner.borrow_mut().remove((partition, base_offset));
+    }
+
+    /// Closes all segments of a partition.
+    pub fn remove_partition(&self, partition: PartitionId) {
+        let mut inner = self.inner.borrow_mut();
+        let keys: Vec<Key> = inner.open.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| inner.remove(key));
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.borrow().open.len()
+    }
+
+    /// True if none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

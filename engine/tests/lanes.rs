@@ -1,0 +1,177 @@
+//! The log on a real directory (O_DIRECT, io_uring): what is acked is there after a clean stop and after a crash.
+
+use engine::{
+    batch::{BatchBuilder, Scanner, scan},
+    disk::UringDisk,
+    log::{CoreStart, Log, LogConfig, Start, TimeQuery, mark_clean},
+    partition::{PartitionConfig, PartitionId, PartitionSpec},
+};
+use std::{fs::File, future::Future, os::fd::AsRawFd, path::Path};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const SMALL: PartitionId = PartitionId(7);
+const BULK: PartitionId = PartitionId(8);
+const NOW_MS: i64 = 1_700_000_000_000;
+
+fn directory() -> TempDir {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
+    std::fs::create_dir_all(&target).expect("a directory for tests");
+    tempfile::tempdir_in(target).expect("a temporary directory")
+}
+
+fn config(directory: &Path) -> LogConfig {
+    LogConfig { data_dir: directory.to_path_buf(), journal_dir: directory.join("journal"), journal_bytes: 16 << 20, ..LogConfig::default() }
+}
+
+fn spec(id: PartitionId, segment_bytes: u64) -> PartitionSpec {
+    PartitionSpec {
+        id,
+        topic_id: Uuid::from_u128(u128::from(id.0)),
+        directory: format!("topic-{}", id.0).into(),
+        core: 0,
+        leader_epoch: 0,
+        internal: false,
+        config: PartitionConfig { segment_bytes, ..PartitionConfig::default() },
+    }
+}
+
+fn specs() -> Vec<PartitionSpec> {
+    vec![spec(SMALL, 300_000), spec(BULK, 8 << 20)]
+}
+
+/// One life of a log: `program` runs beside the lanes; then everything is dropped, as when the process is killed.
+fn live<F: Future<Output = ()>>(directory: &Path, program: impl FnOnce(Log<UringDisk>, UringDisk) -> F) {
+    let lock = File::create(directory.join("lock")).expect("a lock file");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
+        let driver = tokio::task::spawn_local({
+            let disk = disk.clone();
+            async move { disk.run().await }
+        });
+        let config = config(directory);
+        let start = Start::read(&disk, &config, rand::random()).await.expect("starts");
+        let mut cores = start.finish(1, specs(), 0).await.expect("finishes the start");
+        let core: CoreStart = cores.pop().expect("one core");
+        let log = Log::open(disk.clone(), core).await.expect("opens");
+        let lanes = tokio::task::spawn_local({
+            let log = log.clone();
+            async move { log.run().await }
+        });
+        log.ready(&[SMALL, BULK]).await.expect("ready");
+        program(log, disk.clone()).await;
+        lanes.abort();
+        driver.abort();
+    });
+}
+
+fn batch(value: &[u8], records: i64) -> Vec<u8> {
+    (0..records).fold(BatchBuilder::new(), |batch, at| batch.record(NOW_MS + at, Some(b"key"), Some(value))).build()
+}
+
+async fn produce(log: &Log<UringDisk>, id: PartitionId, bytes: &[u8]) -> i64 {
+    log.admit(bytes.len()).await;
+    let appended = log.append(id, bytes, NOW_MS).expect("appends");
+    log.durable(id, appended.last_offset).await.expect("durable");
+    appended.last_offset + 1
+}
+
+/// Reads everything from `from` on, checking offsets and checksums; returns the bytes of records and the next offset.
+async fn consume(log: &Log<UringDisk>, disk: &UringDisk, id: PartitionId, from: i64) -> (usize, i64) {
+    let (mut bytes, mut next) = (0, from);
+    loop {
+        let plan = log.read(id, next, 300_000, true, false).await.expect("reads");
+        if plan.bytes == 0 {
+            return (bytes, next);
+        }
+        let content = plan.collect(disk).await.expect("collects");
+        let before = next;
+        let end = scan(&content, Scanner::new(0, 0, i32::MIN), |_, header, batch| {
+            assert!(header.base_offset() <= next && header.last_offset() >= next, "offsets go on at {next}: {header:?}");
+            next = header.next_offset();
+            bytes += batch.len();
+        });
+        assert_eq!(end.end.position as usize, content.len(), "only whole batches: {:?}", end.stop);
+        assert!(next > before);
+    }
+}
+
+#[test]
+fn acked_records_outlive_a_clean_stop_and_a_kill() {
+    let directory = directory();
+    let path = directory.path();
+    let (mut small, mut bulk) = (0, 0);
+    live(path, |log, disk| {
+        let (small, bulk) = (&mut small, &mut bulk);
+        async move {
+            for at in 0..500 {
+                *small = produce(&log, SMALL, &batch(&vec![at as u8; 100 + at * 7], 3)).await;
+            }
+            for at in 0..40u8 {
+                *bulk = produce(&log, BULK, &batch(&vec![at; 100_000], 9)).await;
+            }
+            assert_eq!(consume(&log, &disk, SMALL, 0).await.1, *small);
+            assert_eq!(consume(&log, &disk, BULK, 0).await.1, *bulk);
+            log.close().await.expect("closes");
+            mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
+        }
+    });
+    for life in 0..4 {
+        live(path, |log, disk| {
+            let (small, bulk) = (&mut small, &mut bulk);
+            async move {
+                assert_eq!(consume(&log, &disk, SMALL, 0).await.1, *small, "life {life}");
+                assert_eq!(consume(&log, &disk, BULK, 0).await.1, *bulk, "life {life}");
+                for at in 0..50u8 {
+                    *bulk = produce(&log, BULK, &batch(&vec![at; 50_000], 1 + i64::from(at % 8))).await;
+                    *small = produce(&log, SMALL, &batch(&vec![at; 1_000], 2)).await;
+                }
+                assert_eq!(consume(&log, &disk, SMALL, *small - 7).await.1, *small);
+                let found = log.offset_for(SMALL, TimeQuery::AtOrAfter(NOW_MS + 1)).await.expect("searches");
+                assert_eq!(found, Some((NOW_MS + 1, 1)));
+                let found = log.offset_for(SMALL, TimeQuery::Max).await.expect("searches");
+                assert_eq!(found, Some((NOW_MS + 2, 2)));
+                let offsets = log.offsets(SMALL).expect("is owned");
+                assert_eq!((offsets.high_watermark, offsets.log_end), (*small, *small));
+            }
+        });
+    }
+    live(path, |log, disk| async move {
+        let before = log.delete_records(SMALL, small - 5).await.expect("deletes records");
+        assert_eq!(before, small - 5);
+        assert!(log.read(SMALL, 0, 1_000, true, false).await.is_err());
+        assert_eq!(consume(&log, &disk, SMALL, before).await.1, small);
+        log.delete(BULK).await.expect("deletes");
+        assert!(log.offsets(BULK).is_none());
+    });
+}
+
+#[test]
+fn many_senders_share_frames_and_all_are_acked() {
+    let directory = directory();
+    live(directory.path(), |log, disk| async move {
+        let mut tasks = Vec::new();
+        for task in 0..32u8 {
+            let log = log.clone();
+            tasks.push(tokio::task::spawn_local(async move {
+                for at in 0..100 {
+                    let id = if at % 2 == 0 { SMALL } else { BULK };
+                    let size = if at % 10 == 1 { 400_000 } else { 500 };
+                    produce(&log, id, &batch(&vec![task; size], 1)).await;
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.expect("a sender ends");
+        }
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 1_600);
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 1_600);
+        log.close().await.expect("closes");
+    });
+    live(directory.path(), |log, disk| async move {
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 1_600);
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 1_600);
+    });
+}

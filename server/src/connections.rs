@@ -1,0 +1,184 @@
+//! The open connections of a core, and the bounds that they share.
+
+#![deny(clippy::disallowed_types)]
+
+use crate::{net::Socket, signal::Signal};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    net::{Shutdown, SocketAddr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Semaphore;
+
+/// Memory for requests that are being received, in units of [`RESERVATION_BYTES`], per core. Small requests are not
+/// counted: they live in their connection's buffer.
+pub const RECEIVING_BYTES_MAX: usize = 512 << 20;
+/// The unit of the memory for requests, in bytes.
+pub const RESERVATION_BYTES: usize = 64 << 10;
+/// Memory of tails that answers on their way hold, per core: above it fetches are answered in small portions.
+pub const PINNED_BYTES_MAX: usize = 256 << 20;
+/// Such a portion, in bytes (but for one whole batch).
+pub const PORTION_BYTES: usize = 64 << 10;
+/// How long the sender of a large request may fall silent in its middle, in ms: it holds memory that others wait for.
+pub const LARGE_REQUEST_SILENCE_MS_MAX: u64 = 30_000;
+/// How often connections are looked at, in ms.
+const SWEEP_MS: u64 = 1_000;
+
+/// The open connections of a core.
+pub struct Connections {
+    open: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+    emptied: RefCell<Option<Signal>>,
+    receiving: Semaphore,
+    pinned: Cell<usize>,
+}
+
+/// Memory of tails that an answer holds, until this is dropped.
+pub struct Pinned {
+    connections: Rc<Connections>,
+    bytes: usize,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let pinned = &self.connections.pinned;
+        pinned.set(pinned.get() - self.bytes);
+    }
+}
+
+/// Memory for a large request, given back when this is dropped.
+pub struct Reservation {
+    connections: Rc<Connections>,
+    units: u32,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.connections.receiving.add_permits(self.units as usize);
+    }
+}
+
+/// What the core knows of one connection.
+pub struct Connection {
+    number: u64,
+    /// Its socket.
+    pub socket: Socket,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Raised when the peer has ended it.
+    pub gone: Signal,
+    activity: Cell<Instant>,
+    /// A request is being carried out: the client is silent because it waits for us.
+    pub busy: Cell<bool>,
+    /// It holds memory for a large request.
+    pub large: Cell<bool>,
+}
+
+impl Connection {
+    /// Something was received or sent.
+    pub fn touch(&self) {
+        self.activity.set(Instant::now());
+    }
+
+    fn silence(&self) -> Duration {
+        self.activity.get().elapsed()
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections {
+            open: RefCell::default(),
+            next: Cell::new(0),
+            emptied: RefCell::new(None),
+            receiving: Semaphore::new(RECEIVING_BYTES_MAX / RESERVATION_BYTES),
+            pinned: Cell::new(0),
+        }
+    }
+}
+
+impl Connections {
+    /// Waits for the memory of a request of `bytes`.
+    pub async fn reserve(self: &Rc<Self>, bytes: usize) -> Reservation {
+        let units = bytes.div_ceil(RESERVATION_BYTES).min(RECEIVING_BYTES_MAX / RESERVATION_BYTES) as u32;
+        self.receiving.acquire_many(units).await.expect("it is never closed").forget();
+        Reservation { connections: Rc::clone(self), units }
+    }
+
+    /// An answer on its way holds so much of tails.
+    pub fn pin(self: &Rc<Self>, bytes: usize) -> Pinned {
+        self.pinned.set(self.pinned.get() + bytes);
+        Pinned { connections: Rc::clone(self), bytes }
+    }
+
+    /// How large the answer to a fetch may be now: slow consumers together may not hold memory without bound.
+    #[must_use]
+    pub fn fetch_bytes_max(&self, configured: usize) -> usize {
+        if self.pinned.get() < PINNED_BYTES_MAX { configured } else { configured.min(PORTION_BYTES) }
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// A new one.
+    pub fn add(&self, socket: Socket, peer: SocketAddr) -> Rc<Connection> {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let connection = Rc::new(Connection {
+            number,
+            socket,
+            peer,
+            gone: Signal::default(),
+            activity: Cell::new(Instant::now()),
+            busy: Cell::new(false),
+            large: Cell::new(false),
+        });
+        self.open.borrow_mut().insert(number, Rc::clone(&connection));
+        connection
+    }
+
+    /// One has ended.
+    pub fn remove(&self, connection: &Connection) {
+        let mut open = self.open.borrow_mut();
+        open.remove(&connection.number);
+        if open.is_empty()
+            && let Some(signal) = &*self.emptied.borrow()
+        {
+            signal.raise();
+        }
+    }
+
+    /// Ends those that have been silent for too long. Runs as long as the core.
+    pub async fn sweep(&self, idle_ms_max: u64) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for connection in self.open.borrow().values() {
+                let bound = if connection.large.get() { LARGE_REQUEST_SILENCE_MS_MAX.min(idle_ms_max) } else { idle_ms_max };
+                if !connection.busy.get() && connection.silence() > Duration::from_millis(bound) {
+                    tracing::debug!(peer = %connection.peer, "ends: silent for {bound} ms");
+                    connection.socket.shutdown(Shutdown::Both);
+                }
+            }
+        }
+    }
+
+    /// Takes no more requests, gives answers under way `patience` to go out, and ends what is left.
+    pub async fn close(&self, patience: Duration) {
+        let emptied = Signal::default();
+        if self.count() == 0 {
+            return;
+        }
+        *self.emptied.borrow_mut() = Some(emptied.clone());
+        self.open.borrow().values().for_each(|connection| connection.socket.shutdown(Shutdown::Read));
+        if tokio::time::timeout(patience, emptied.raised()).await.is_err() {
+            self.open.borrow().values().for_each(|connection| connection.socket.shutdown(Shutdown::Both));
+        }
+    }
+}

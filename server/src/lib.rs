@@ -1,0 +1,19 @@
+//! The broker: cores, connections, one file per Kafka API family, groups, catalog.
+
+// The data path is barred from them, module by module; the start and the stop are not.
+#![allow(clippy::disallowed_types)]
+
+pub mod api;
+pub mod catalog;
+pub mod config;
+pub mod connection;
+pub mod connections;
+pub mod controller;
+pub mod core;
+pub mod errors;
+pub mod groups;
+pub mod net;
+pub mod settings;
+pub mod signal;
+pub mod start;
+pub mod walk;

@@ -1,0 +1,155 @@
+//! Starts that can't be, and stops whatever the clients do.
+#![allow(missing_docs, clippy::disallowed_types)]
+
+mod support;
+
+use std::{io::Write, time::Duration};
+use support::*;
+
+/// What the broker states (`start::STOP_SECONDS_MAX`), and time for a busy machine to end the process.
+const STOP_MAX: Duration = Duration::from_secs(server::start::STOP_SECONDS_MAX + 5);
+
+fn fails(data: &std::path::Path, options: &[&str]) -> String {
+    let output = ends(data, options);
+    assert!(!output.status.success(), "it started with {options:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_stop_is_clean_and_in_time_whatever_the_clients_do() {
+    let mut broker = Broker::start(2);
+    let mut producer = broker.connect();
+    let leader = producer.topic("t")[0] as usize;
+    let mut producer = broker.connect_to(leader);
+    for offset in 0..40 {
+        assert_eq!(produced(&producer.call(PRODUCE, 7, &produce("t", 0, -1, &batch(&vec![3; 900_000])))), (0, offset));
+    }
+    // One that is parked.
+    let mut parked = broker.connect_to(leader);
+    parked.send(FETCH, 11, &fetch("t", &[0], Fetch { offset: 40, max_wait_ms: 250_000, ..Fetch::default() }));
+    // One in the middle of a large request.
+    let mut half = broker.connect_to(leader);
+    half.stream.write_all(&(50i32 << 20).to_be_bytes()).unwrap();
+    half.stream.write_all(&[0; 70_000]).unwrap();
+    // Silent ones, and ones that ask for megabytes and read nothing.
+    let mut others: Vec<Client> = (0..50).map(|count| broker.connect_to(count % 2)).collect();
+    for other in others.iter_mut().take(4) {
+        for _ in 0..10 {
+            other.send(FETCH, 11, &fetch("t", &[0], Fetch::default()));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let (clean, took) = broker.stop();
+    assert!(clean, "exit status 0");
+    assert!(took < STOP_MAX, "{took:?}");
+    let answer = parked.receive().map(|answer| fetched(&answer)[0].3.len());
+    assert!(matches!(answer, None | Some(0)), "answered empty, or closed");
+}
+
+#[test]
+fn a_clean_stop_and_a_kill_lose_nothing_that_was_acknowledged() {
+    let mut data = data_dir();
+    let mut next = 0;
+    for round in 0..4 {
+        let mut broker = Broker::start_in(data, &["--cores", if round == 2 { "2" } else { "1" }, "--listen", "127.0.0.1:0"]);
+        let leader = broker.connect().topic("kept")[0] as usize;
+        let mut client = broker.connect_to(leader);
+        let answer = fetched(&client.call(FETCH, 11, &fetch("kept", &[0], Fetch::default())));
+        assert_eq!((answer[0].1, answer[0].2), (0, next), "round {round}");
+        for _ in 0..25 {
+            assert_eq!(produced(&client.call(PRODUCE, 7, &produce("kept", 0, -1, &batch(&[5; 1000])))), (0, next));
+            next += 1;
+        }
+        if round % 2 == 0 {
+            assert!(broker.stop().0);
+        } else {
+            broker.child.kill().unwrap();
+            broker.child.wait().unwrap();
+        }
+        data = std::mem::replace(&mut broker.data, data_dir());
+    }
+}
+
+#[test]
+fn sigint_stops_too() {
+    let mut broker = Broker::start(1);
+    broker.signal(libc::SIGINT);
+    assert!(broker.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_second_broker_on_the_same_data_says_who_has_it() {
+    let broker = Broker::start(1);
+    let error = fails(broker.data.path(), &["--cores", "1", "--listen", "127.0.0.1:0"]);
+    assert!(error.contains("another broker") && error.contains(&broker.pid().to_string()) && error.contains("--data-dir"), "{error}");
+    broker.connect().call(API_VERSIONS, 0, &[]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_remedy() {
+    let broker = Broker::start(1);
+    let taken = format!("127.0.0.1:{}", broker.ports[0]);
+    let error = fails(data_dir().path(), &["--cores", "1", "--listen", &taken]);
+    assert!(error.contains("taken") && error.contains(&broker.ports[0].to_string()) && error.contains("--listen"), "{error}");
+}
+
+#[test]
+fn directories_that_cannot_be_used_are_refused_with_the_remedy() {
+    let data = data_dir();
+    std::fs::write(data.path().join("file"), "x").unwrap();
+    let error = fails(&data.path().join("file"), &["--cores", "1", "--listen", "127.0.0.1:0"]);
+    assert!(error.contains("can't be written to") && error.contains("--data-dir"), "{error}");
+    let error = fails(std::path::Path::new("/proc/thalweg"), &["--cores", "1", "--listen", "127.0.0.1:0"]);
+    assert!(error.contains("can't be written to"), "{error}");
+}
+
+#[test]
+fn options_that_cannot_be_are_refused_with_what_can() {
+    let data = data_dir();
+    let cases: [(&[&str], &str); 6] = [
+        (&["--cores", "100000"], "CPUs"),
+        (&["--listen", "0.0.0.0:9092"], "--advertise"),
+        (&["--listen", "203.0.113.7:0", "--cores", "1"], "not an address of this machine"),
+        (&["--journal-dir", "/proc/x", "--listen", "127.0.0.1:0", "--cores", "1"], "can't be written to"),
+        (&["--config", "/nonexistent.toml"], "can't be read"),
+        (&["--log-level", "loud"], "trace"),
+    ];
+    for (options, expected) in cases {
+        let error = fails(data.path(), options);
+        assert!(error.contains(expected), "{options:?}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_and_kafkas_names_work() {
+    let data = data_dir();
+    let config = data.path().join("thalweg.toml");
+    std::fs::write(&config, "num.partitons = 3\nnum.partitions = 5\nauto.create.topics.enable = true\nzookeeper.connect = \"x\"\n")
+        .unwrap();
+    let warned = data.path().join("warnings");
+    let options = ["--config", config.to_str().unwrap(), "--cores", "1", "--listen", "127.0.0.1:0"];
+    let sub = tempfile::tempdir_in(data.path()).unwrap();
+    let mut child =
+        command(sub.path(), &options).stdout(std::process::Stdio::null()).stderr(std::fs::File::create(&warned).unwrap()).spawn().unwrap();
+    let text = || std::fs::read_to_string(&warned).unwrap();
+    while !text().contains("zookeeper.connect") && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(text().contains("unknown key num.partitons is ignored; did you mean num.partitions?"), "{}", text());
+    assert!(text().contains("no meaning on one machine"), "{}", text());
+    let broker = Broker::start_in(data_dir(), &options);
+    assert_eq!(broker.connect().topic("five").len(), 5);
+}
+
+#[test]
+fn help_teaches() {
+    let output = ends(std::path::Path::new("x"), &["--help"]);
+    // However wide the terminal is.
+    let text = String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(output.status.success());
+    for part in ["--advertise", "TOML", "num.partitions", "core 1 on PORT + 1", "SIGTERM", "stable storage"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
