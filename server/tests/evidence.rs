@@ -15,13 +15,17 @@ use support::*;
 
 const O_DIRECT: u32 = 0o40000;
 
-/// The broker's open files by path, with their flags.
+/// The broker's open files below its data directory by path, with their flags. What it inherited (a log that its output goes to) isn't its doing.
 fn open_files(broker: &Broker) -> Vec<(String, u32)> {
     let directory = format!("/proc/{}/fd", broker.pid());
     let entries = fs::read_dir(directory).unwrap().flatten();
+    let data = fs::canonicalize(broker.data.path()).unwrap().display().to_string();
     entries
         .filter_map(|entry| {
             let path = fs::read_link(entry.path()).ok()?.display().to_string();
+            if !path.starts_with(&data) {
+                return None;
+            }
             let info = fs::read_to_string(format!("/proc/{}/fdinfo/{}", broker.pid(), entry.file_name().to_string_lossy())).ok()?;
             let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
             Some((path, u32::from_str_radix(flags.trim(), 8).ok()?))
