@@ -1,69 +1,21 @@
 //! Aligned memory that is filled once, from front to back, and shared while it is: what O_DIRECT writes and what a
 //! consumer at the head of the log is sent from.
 //!
-//! Large chunks come from a small pool of the thread and go back to it: zeroing them afresh was 12% of the CPU of a bulk
-//! produce. So a chunk's memory is *not* zero in general; what pads the last block of a write is made so.
+//! Its memory is used again ([`super::memory`]), so it is *not* zero in general; what pads the last block of a write is made
+//! so.
 
-use super::BLOCK;
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    cell::{Cell, RefCell},
-    fmt,
-    ops::Deref,
-    ptr::NonNull,
-    rc::Rc,
+use super::{
+    BLOCK,
+    memory::{Memory, SPARE_UNIT_BYTES},
 };
+use std::{cell::Cell, fmt, ops::Deref, rc::Rc};
 
 /// The size of a tail's chunk, in bytes.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
-/// What the sizes of chunks that are kept are a multiple of, in bytes.
-pub const SPARE_UNIT_BYTES: usize = 256 << 10;
-
-/// Memory of spare chunks that a thread keeps at most, in bytes.
-pub const SPARE_BYTES_MAX: usize = 32 << 20;
-
-/// Memory of chunks that were dropped, the newest last.
-struct Spare {
-    memories: Vec<(NonNull<u8>, usize)>,
-    bytes: usize,
-}
-
-impl Spare {
-    fn take(&mut self, capacity: usize) -> Option<NonNull<u8>> {
-        let at = self.memories.iter().rposition(|(_, held)| *held == capacity)?;
-        self.bytes -= capacity;
-        Some(self.memories.remove(at).0)
-    }
-
-    /// Whether there was room for it.
-    fn put(&mut self, memory: NonNull<u8>, capacity: usize) -> bool {
-        let keeps = capacity.is_multiple_of(SPARE_UNIT_BYTES) && self.bytes + capacity <= SPARE_BYTES_MAX;
-        if keeps {
-            self.memories.push((memory, capacity));
-            self.bytes += capacity;
-        }
-        keeps
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        for (memory, capacity) in self.memories.drain(..) {
-            // SAFETY: allocated in `Chunk::new` with this layout, and no chunk holds it.
-            unsafe { dealloc(memory.as_ptr(), Chunk::layout(capacity)) };
-        }
-    }
-}
-
-thread_local! {
-    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { memories: Vec::new(), bytes: 0 }) };
-}
-
 /// A block-aligned buffer. Bytes below `filled` never change; bytes above belong to whoever fills it.
 pub struct Chunk {
-    memory: NonNull<u8>,
-    capacity: usize,
+    memory: Memory,
     /// Nothing is filled from here on: the capacity, or a block where its owner has ended it.
     limit: Cell<usize>,
     filled: Cell<usize>,
@@ -75,18 +27,8 @@ impl Chunk {
     /// An empty chunk of `capacity` bytes, a multiple of the block above 0.
     #[must_use]
     pub fn new(capacity: usize) -> Rc<Chunk> {
-        assert!(capacity > 0 && (capacity as u64).is_multiple_of(BLOCK), "a chunk is whole blocks, not {capacity} bytes");
-        let made = |memory, zeroed| {
-            Rc::new(Chunk { memory, capacity, limit: Cell::new(capacity), filled: Cell::new(0), zeroed: Cell::new(zeroed) })
-        };
-        if let Ok(Some(memory)) = SPARE.try_with(|spare| spare.borrow_mut().take(capacity)) {
-            return made(memory, 0);
-        }
-        let layout = Self::layout(capacity);
-        // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        made(memory, capacity)
+        let (limit, filled, zeroed) = (Cell::new(capacity), Cell::new(0), Cell::new(0));
+        Rc::new(Chunk { memory: Memory::new(capacity), limit, filled, zeroed })
     }
 
     /// An empty chunk for `bytes` that a receiver brings, so placed that their first one lies at `phase` of a block: there
@@ -118,19 +60,15 @@ impl Chunk {
         if from < end {
             // SAFETY: within the allocation, and above `filled`. Only a write that pads with these bytes can read them,
             // and it made them zero before.
-            unsafe { self.memory.as_ptr().add(from).write_bytes(0, end - from) };
+            unsafe { self.as_ptr().add(from).write_bytes(0, end - from) };
             self.zeroed.set(end);
         }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, BLOCK as usize).expect("a block is a power of two")
     }
 
     /// Bytes that it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.memory.bytes()
     }
 
     /// Bytes filled so far.
@@ -156,7 +94,7 @@ impl Chunk {
         let filled = self.filled.get();
         assert!(bytes.len() <= self.room(), "{} bytes do not fit", bytes.len());
         // SAFETY: the range lies within the allocation, and above `filled`, which no slice reaches.
-        unsafe { self.memory.as_ptr().add(filled).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { self.as_ptr().add(filled).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         self.filled.set(filled + bytes.len());
     }
 
@@ -181,7 +119,7 @@ impl Chunk {
     /// The address, for the kernel.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.memory.as_ptr()
+        self.memory.start().as_ptr()
     }
 
     /// Marks the first `filled` bytes as filled by the kernel. It never goes back.
@@ -191,19 +129,9 @@ impl Chunk {
     }
 }
 
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if SPARE.try_with(|spare| spare.borrow_mut().put(self.memory, self.capacity)) == Ok(true) {
-            return;
-        }
-        // SAFETY: allocated in `new` with the same layout; the last owner is gone.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
-    }
-}
-
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({} of {})", self.filled.get(), self.capacity)
+        write!(f, "Chunk({} of {})", self.filled.get(), self.capacity())
     }
 }
 
@@ -230,7 +158,7 @@ impl Slice {
         let alone = Rc::strong_count(&self.chunk) == 1 && Rc::weak_count(&self.chunk) == 0 && self.end == self.chunk.filled();
         if alone {
             // SAFETY: within the allocation; no other slice exists, and none is made while `self` is borrowed.
-            unsafe { self.chunk.memory.as_ptr().add(self.start).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            unsafe { self.chunk.as_ptr().add(self.start).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
         alone
     }
@@ -253,7 +181,7 @@ impl Deref for Slice {
     fn deref(&self) -> &[u8] {
         // SAFETY: within the allocation. Bytes below `filled` never change; those of a padded last block are not
         // filled while a write of them is in flight (`Chunk::blocks`).
-        unsafe { std::slice::from_raw_parts(self.chunk.memory.as_ptr().add(self.start), self.end - self.start) }
+        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start), self.end - self.start) }
     }
 }
 
@@ -286,16 +214,6 @@ mod tests {
         assert!(blocks[..906].iter().all(|byte| *byte == 1) && blocks[906..].iter().all(|byte| *byte == 0));
         let padded = Chunk::padded(&[7; 100]);
         assert!(padded[..100].iter().all(|byte| *byte == 7) && padded[100..].iter().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn the_pool_is_bounded() {
-        let most = SPARE_BYTES_MAX / CHUNK_BYTES;
-        let chunks: Vec<_> = (0..most + 3).map(|_| Chunk::new(CHUNK_BYTES)).collect();
-        drop(chunks);
-        SPARE.with(|spare| assert_eq!(spare.borrow().bytes, SPARE_BYTES_MAX));
-        drop(Chunk::new(BLOCK as usize));
-        SPARE.with(|spare| assert_eq!(spare.borrow().memories.len(), most, "small ones are not kept"));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! One implementation is io_uring with O_DIRECT, the other a simulated disk driven by a seed.
 
 mod chunk;
+mod memory;
 pub mod probe;
 mod recorder;
 pub mod sim;
 mod uring;
 
-pub use chunk::{CHUNK_BYTES, Chunk, SPARE_BYTES_MAX, Slice};
+pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 

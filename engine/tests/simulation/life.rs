@@ -7,8 +7,11 @@ use crate::{
 };
 use engine::{
     batch::BatchBuilder,
-    disk::sim::{SimDisk, Spawner},
-    log::{AppendError, Log, Offsets, ReadError},
+    disk::{
+        BLOCK, Chunk,
+        sim::{SimDisk, Spawner},
+    },
+    log::{AppendError, Appended, Log, Offsets, ReadError},
     partition::{PartitionConfig, PartitionId, PartitionSpec},
 };
 use rand::{Rng, rngs::SmallRng};
@@ -156,6 +159,22 @@ impl Broker {
         (Rc::new(Batch { label, bytes: builder.build(), records: records as i64 }), records as i32)
     }
 
+    /// Every other batch is received where its partition's tail can adopt it, as the broker does with large ones.
+    fn take_in(&self, log: &Log<SimDisk>, id: PartitionId, batch: &Batch) -> Result<Appended, AppendError> {
+        let now_ms = self.outside.now_ms.get();
+        let phase = log.append_phase(id).filter(|_| batch.label.is_multiple_of(2));
+        let Some(phase) = phase else { return log.append(id, &batch.bytes, now_ms) };
+        let chunk = Chunk::for_receiving(batch.bytes.len(), phase);
+        let start = chunk.filled();
+        chunk.append(&batch.bytes);
+        let received = chunk.slice(start, chunk.filled());
+        drop(chunk);
+        if phase + batch.bytes.len() as u64 > BLOCK {
+            self.outside.counters.borrow_mut().hit(Hit::Adopted);
+        }
+        log.append_received(id, received, now_ms)
+    }
+
     /// Appends, and notes what the answer means. The base offset, or the error.
     fn append(&self, log: &Log<SimDisk>, id: PartitionId, batch: &Rc<Batch>) -> Result<i64, AppendError> {
         let Some(offsets) = log.offsets(id) else { return Err(AppendError::UnknownPartition) };
@@ -164,7 +183,7 @@ impl Broker {
             self.outside.counters.borrow_mut().hit(Hit::Discarded);
         }
         let known = model.partitions.get(&id).is_some_and(|partition| partition.find(batch.label).is_some());
-        let result = log.append(id, &batch.bytes, self.outside.now_ms.get());
+        let result = self.take_in(log, id, batch);
         self.outside.say(|| {
             let header = engine::batch::Header::read(&batch.bytes).expect("whole");
             let sequences = (header.producer_id(), header.base_sequence(), header.last_sequence());
