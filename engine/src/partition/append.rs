@@ -61,7 +61,11 @@ impl<D: Disk> Partition<D> {
         if rolls {
             self.stretches.push_back(Stretch::new(self.log_end(), Rc::clone(&limits.budget)));
         }
-        Ok(self.take_in(batch, &checked, log_append_time, now_ms))
+        let taken = self.take_in(batch, &checked, log_append_time, now_ms);
+        let (bytes, records) = (batch.len() as u64, (taken.0.last_offset - taken.0.base_offset + 1) as u64);
+        self.traffic.appended(bytes, records);
+        limits.traffic.appended(bytes, records);
+        Ok(taken)
     }
 
     fn rules(&self, now_ms: i64) -> Rules {
