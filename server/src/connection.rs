@@ -10,6 +10,7 @@ use crate::{
     api::{self, Part, Refused, Reply},
     connections::{Connection, Connections, Pinned, Reservation},
     core::Core,
+    metrics::Measured,
     net::{Socket, send_file},
     signal::Signal,
 };
@@ -48,7 +49,7 @@ enum End {
 
 /// Answers on their way to the sender.
 struct Outbox {
-    queue: mpsc::Sender<(Reply, Pinned)>,
+    queue: mpsc::Sender<(Reply, Measured, Pinned)>,
     unsent: Rc<Unsent>,
     connections: Rc<Connections>,
 }
@@ -62,6 +63,7 @@ struct Unsent {
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr) {
     let connections = Rc::clone(&core.connections);
+    let served = Rc::clone(&core);
     let connection = connections.add(socket, peer);
     let (queue, replies) = mpsc::channel(PIPELINED_MAX);
     let unsent = Rc::new(Unsent::default());
@@ -73,7 +75,10 @@ pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr) {
     match receiver.await {
         Ok(Err(End::Io(error))) => tracing::debug!(%peer, %error, "receive"),
         Ok(Err(End::Refused(Refused::Stopping) | End::SenderEnded) | Ok(())) => {}
-        Ok(Err(error)) => tracing::info!(%peer, "closed: {error}"),
+        Ok(Err(error)) => {
+            served.counters.refused_request();
+            tracing::info!(%peer, "closed: {error}");
+        }
         Err(panic) => {
             tracing::error!(%peer, %panic, "a request handler panicked");
             connection.socket.shutdown(Shutdown::Both);
@@ -105,10 +110,11 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
     while let Some(request) = receiver.next().await? {
         outbox.room().await?;
         connection.busy.set(true);
+        let measured = core.counters.came(&request, connection.active_at());
         let reply = api::handle(&core, request, connection.peer, &connection.gone).await;
         connection.busy.set(false);
         connection.touch();
-        outbox.put(reply?).await?;
+        outbox.put(reply?, measured).await?;
     }
     Ok(())
 }
@@ -125,10 +131,10 @@ impl Outbox {
         Ok(())
     }
 
-    async fn put(&self, reply: Reply) -> Result<(), End> {
+    async fn put(&self, reply: Reply, measured: Measured) -> Result<(), End> {
         self.unsent.bytes.set(self.unsent.bytes.get() + reply.len());
         let pinned = self.connections.pin(reply.memory());
-        self.queue.send((reply, pinned)).await.map_err(|_| End::SenderEnded)
+        self.queue.send((reply, measured, pinned)).await.map_err(|_| End::SenderEnded)
     }
 }
 
@@ -205,16 +211,19 @@ impl Receiver {
 }
 
 /// Sends the answers in order. Ends with the first that can't be sent, and then ends the connection.
-async fn send_all(core: Rc<Core>, connection: Rc<Connection>, mut replies: mpsc::Receiver<(Reply, Pinned)>, unsent: Rc<Unsent>) {
-    while let Some((reply, _pinned)) = replies.recv().await {
+async fn send_all(core: Rc<Core>, connection: Rc<Connection>, mut replies: mpsc::Receiver<(Reply, Measured, Pinned)>, unsent: Rc<Unsent>) {
+    while let Some((reply, measured, _pinned)) = replies.recv().await {
         let counted = reply.len();
-        if let Err(error) = send_one(&core, &connection, reply).await {
-            match error {
-                End::Refused(error) => tracing::info!(peer = %connection.peer, "closed: {error}"),
-                error => tracing::debug!(peer = %connection.peer, "send: {error}"),
+        match send_one(&core, &connection, reply).await {
+            Ok(bytes) => core.counters.answered(&measured, bytes, connection.active_at()),
+            Err(error) => {
+                match error {
+                    End::Refused(error) => tracing::info!(peer = %connection.peer, "closed: {error}"),
+                    error => tracing::debug!(peer = %connection.peer, "send: {error}"),
+                }
+                connection.socket.shutdown(Shutdown::Both);
+                break;
             }
-            connection.socket.shutdown(Shutdown::Both);
-            break;
         }
         unsent.bytes.set(unsent.bytes.get() - counted);
         unsent.sent.notify_one();
@@ -223,15 +232,17 @@ async fn send_all(core: Rc<Core>, connection: Rc<Connection>, mut replies: mpsc:
     unsent.sent.notify_one();
 }
 
-async fn send_one(core: &Core, connection: &Connection, mut reply: Reply) -> Result<(), End> {
+/// Sends an answer, and returns how many bytes it had.
+async fn send_one(core: &Core, connection: &Connection, mut reply: Reply) -> Result<usize, End> {
     let parts = loop {
         match reply {
-            Reply::Silent => return Ok(()),
+            Reply::Silent => return Ok(0),
             Reply::Whole(bytes) => break vec![Part::Bytes(bytes)],
             Reply::Parts(parts) => break parts,
             Reply::Later(later) => reply = later.await?,
         }
     };
+    let bytes = parts.iter().map(Part::len).sum();
     let mut memory = Vec::new();
     for part in parts {
         let Part::File { reader, position, len } = part else {
@@ -240,7 +251,8 @@ async fn send_one(core: &Core, connection: &Connection, mut reply: Reply) -> Res
         };
         connection.socket.send(std::mem::take(&mut memory), true, |_| connection.touch()).await?;
         send_file(&connection.socket, &core.disk, &reader, position, len, |_| connection.touch()).await?;
+        core.counters.sent_from_file(len);
     }
     connection.socket.send(memory, false, |_| connection.touch()).await?;
-    Ok(())
+    Ok(bytes)
 }

@@ -82,6 +82,12 @@ impl Connection {
         self.activity.set(Instant::now());
     }
 
+    /// When something was last received or sent.
+    #[must_use]
+    pub fn active_at(&self) -> Instant {
+        self.activity.get()
+    }
+
     fn silence(&self) -> Duration {
         self.activity.get().elapsed()
     }
@@ -123,6 +129,24 @@ impl Connections {
     #[must_use]
     pub fn count(&self) -> usize {
         self.open.borrow().len()
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Memory that is reserved for large requests, in bytes.
+    #[must_use]
+    pub fn receiving_bytes(&self) -> usize {
+        RECEIVING_BYTES_MAX - self.receiving.available_permits() * RESERVATION_BYTES
+    }
+
+    /// Memory of tails that answers on their way hold, in bytes.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.get()
     }
 
     /// A new one.

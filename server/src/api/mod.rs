@@ -30,6 +30,7 @@ use crate::{core::Core, signal::Signal, walk};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use kafka_protocol::{
+    ResponseError,
     messages::{ApiKey, FetchRequest, ProduceRequest},
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
 };
@@ -88,6 +89,7 @@ macro_rules! api {
                 Box::pin(async move {
                     let request: kafka_protocol::messages::$request = decode(&context, body)?;
                     let response = $handler(&core, &context, request).await;
+                    core.counters.errors_of(ApiKey::$key, &response);
                     encode(&context, &response)
                 })
             },
@@ -155,7 +157,10 @@ pub fn find(key: i16) -> Option<&'static Api> {
 pub async fn handle(core: &Rc<Core>, request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Reply, Refused> {
     let (api, context, body) = match header(request, peer, gone)? {
         Header::Served { api, context, body } => (api, context, body),
-        Header::NewerApiVersions { correlation_id } => return Ok(api_versions::too_new(correlation_id)),
+        Header::NewerApiVersions { correlation_id } => {
+            core.counters.failed(ApiKey::ApiVersions, ResponseError::UnsupportedVersion.code());
+            return Ok(api_versions::too_new(correlation_id));
+        }
     };
     tracing::trace!(%peer, client = context.client(), api = ?api.key, version = context.version, "request");
     (api.run)(Rc::clone(core), context, body).await
