@@ -166,7 +166,7 @@ pub struct ApiStats {
     pub request_bytes: u64,
     /// The bytes of their answers.
     pub response_bytes: u64,
-    /// From a request's arrival to its answer's end.
+    /// From a request's arrival, or its turn behind others of its connection, to its answer's end.
     pub latency: Times,
 }
 
