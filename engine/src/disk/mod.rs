@@ -8,7 +8,7 @@ mod recorder;
 pub mod sim;
 mod uring;
 
-pub use chunk::{CHUNK_BYTES, Chunk, SPARE_CHUNKS_MAX, Slice};
+pub use chunk::{CHUNK_BYTES, Chunk, SPARE_BYTES_MAX, Slice};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 

@@ -21,7 +21,7 @@ use self::{
     signal::{Latch, Signal},
 };
 use crate::{
-    disk::Disk,
+    disk::{BLOCK, Disk, Slice},
     journal::{JournalPosition, JournalWriter, file_bytes_needed},
     measure::Traffic,
     partition::{
@@ -29,6 +29,7 @@ use crate::{
         limits::Limits,
         open,
         read::{Ask, Source, read_sealed},
+        stretch::Incoming,
         tail::Budget,
         waiters::{Watch, Watchers},
     },
@@ -266,6 +267,26 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Each variant is one of Kafka's answers; nothing has changed then.
     pub fn append(&self, id: PartitionId, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        self.take_in(id, Incoming::Borrowed(batch), now_ms)
+    }
+
+    /// As [`Log::append`], but the batch lies in memory that the tail may adopt instead of copying: it does if the slice is
+    /// the only part of its chunk and ends what is filled of it, and has the phase of [`Log::append_phase`].
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_received(&self, id: PartitionId, batch: Slice, now_ms: i64) -> Result<Appended, AppendError> {
+        self.take_in(id, Incoming::Received(batch), now_ms)
+    }
+
+    /// Where in a block the next batch of a partition will begin, if nothing else is appended before and no segment is
+    /// rolled: a hint, for whoever receives a large batch. `None` if the partition is not open here.
+    #[must_use]
+    pub fn append_phase(&self, id: PartitionId) -> Option<u64> {
+        self.core.look(id, |partition| partition.back().end() % BLOCK)
+    }
+
+    fn take_in(&self, id: PartitionId, batch: Incoming<'_>, now_ms: i64) -> Result<Appended, AppendError> {
         let core = &self.core;
         if core.has_failed.get() || core.is_closing.get() {
             return Err(closed());

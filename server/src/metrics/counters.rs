@@ -1,5 +1,5 @@
-//! What a core counts on its data path: plain cells, no lock, no allocation for a request that is well. The clock isn't
-//! read for it: a connection knows when it was last active, which is when a request came and when its answer went.
+//! What a core counts on its data path: plain cells, no lock, no allocation for a request that is well. The clock is read
+//! once per receive and once per send, whichever number of requests or answers it holds.
 
 #![deny(clippy::disallowed_types)]
 
@@ -66,14 +66,14 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A request came, its length cut off.
+    /// A request of `bytes` came, its length cut off; `request` are its first bytes at least.
     #[must_use]
-    pub fn came(&self, request: &[u8], when: Instant) -> Measured {
+    pub fn came(&self, request: &[u8], bytes: usize, when: Instant) -> Measured {
         let key = request.first_chunk::<2>().map(|key| i16::from_be_bytes(*key));
         let api = APIS.iter().position(|api| Some(api.key as i16) == key);
         if let Some(api) = api {
             add(&self.apis[api].requests, 1);
-            add(&self.apis[api].request_bytes, request.len() as u64 + 4);
+            add(&self.apis[api].request_bytes, bytes as u64 + 4);
         }
         Measured { api, came: when }
     }
@@ -166,7 +166,7 @@ pub struct ApiStats {
     pub request_bytes: u64,
     /// The bytes of their answers.
     pub response_bytes: u64,
-    /// From a request's arrival, or its turn behind others of its connection, to its answer's end.
+    /// From a request's arrival to its answer's end.
     pub latency: Times,
 }
 
@@ -180,9 +180,9 @@ mod tests {
     fn a_request_is_counted_when_it_comes_and_timed_when_its_answer_went() {
         let counters = Counters::default();
         let came = Instant::now();
-        let measured = counters.came(&[0, 1, 0, 11, 0, 0, 0, 1], came);
+        let measured = counters.came(&[0, 1, 0, 11, 0, 0, 0, 1], 8, came);
         counters.answered(&measured, 100, came + Duration::from_millis(3));
-        let nonsense = counters.came(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1], came);
+        let nonsense = counters.came(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1], 8, came);
         counters.answered(&nonsense, 100, came);
         let stats = counters.stats();
         let asked: Vec<_> = stats.apis.iter().enumerate().filter_map(|(at, api)| Some((at, api.as_ref()?))).collect();

@@ -61,7 +61,7 @@ families! {
     REQUEST_ERRORS "thalweg_request_errors_total" Counter ["api" "error"] "Errors that answers named, by Kafka's name of the code.";
     REQUEST_BYTES "thalweg_request_bytes_total" Counter ["api"] "Bytes of requests.";
     RESPONSE_BYTES "thalweg_response_bytes_total" Counter ["api"] "Bytes of answers that were sent.";
-    REQUEST_SECONDS "thalweg_request_duration_seconds" Histogram ["api"] "From a request's arrival (behind others of its connection: from its turn) to the end of its answer; a fetch's wait for data is in it.";
+    REQUEST_SECONDS "thalweg_request_duration_seconds" Histogram ["api"] "From a request's arrival to the end of its answer; a fetch's wait for data is in it.";
     REQUESTS_REFUSED "thalweg_requests_refused_total" Counter ["core"] "Requests that closed their connection: malformed, of no known API or version, too large, or a failed produce with acks=0.";
     SENDFILE_BYTES "thalweg_sendfile_bytes_total" Counter ["core"] "Bytes of answers that were sent from files; the others came from memory.";
 

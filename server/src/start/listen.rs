@@ -1,6 +1,7 @@
 //! The ports of the cores. All are bound before anything else, and listened on when the logs are open: a client that
 //! connects earlier is refused and tries again, instead of hanging.
 
+use super::port::{self, Owner};
 use crate::{config::Metrics, net::Listener};
 use anyhow::{Context, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a start waits for a port: a killed broker's sockets live until the I/O of its rings has ended.
-const PORT_WAIT: Duration = Duration::from_secs(5);
+/// How long a start waits for a port that no process holds: a killed broker's sockets live until the I/O of its rings has
+/// ended, which takes milliseconds, and on a disk that is slow to flush as long as the flush.
+const PORT_WAIT: Duration = Duration::from_secs(30);
 
 /// How often it looks meanwhile.
 const PORT_RETRY: Duration = Duration::from_millis(20);
@@ -83,7 +85,10 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
 fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
     loop {
         match bind_one(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => thread::sleep(PORT_RETRY),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => match port::owner(address.port()) {
+                Owner::Nobody => thread::sleep(PORT_RETRY),
+                Owner::Process { .. } | Owner::User(_) => return Err(error),
+            },
             bound => return bound,
         }
     }
@@ -136,10 +141,10 @@ fn is_absent(error: &io::Error) -> bool {
 fn explain(error: io::Error, address: SocketAddr, core: usize) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "port {} is taken: another broker or program listens on it (ss -ltnp 'sport = :{}' names it). Stop it, or choose \
-             another port with --listen HOST:PORT; core N takes PORT + N, and --cores 1 needs one port only",
+            "port {} is taken: {}. Stop it, or choose another port with --listen HOST:PORT; core N takes PORT + N, and --cores 1 \
+             needs one port only",
             address.port(),
-            address.port()
+            port::owner(address.port())
         ),
         io::ErrorKind::PermissionDenied => format!("port {} needs privileges: use one above 1023", address.port()),
         io::ErrorKind::AddrNotAvailable => {

@@ -6,6 +6,7 @@
 mod checks;
 mod host;
 mod listen;
+mod port;
 mod screen;
 mod signals;
 
