@@ -22,6 +22,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr},
     rc::Rc,
+    time::Instant,
 };
 
 /// The buffer of a connection, in bytes: a larger request gets memory of its own.
@@ -47,6 +48,7 @@ enum End {
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr) {
     let connections = Rc::clone(&core.connections);
+    let served = Rc::clone(&core);
     let connection = connections.add(socket, peer);
     let (outbox, outgoing) = outbox(&connections);
     let sender = tokio::task::spawn_local(send_all(Rc::clone(&core), Rc::clone(&connection), outgoing));
@@ -56,7 +58,10 @@ pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr) {
     match receiver.await {
         Ok(Err(End::Io(error))) => tracing::debug!(%peer, %error, "receive"),
         Ok(Err(End::Refused(Refused::Stopping) | End::SenderEnded(_)) | Ok(())) => {}
-        Ok(Err(error)) => tracing::info!(%peer, "closed: {error}"),
+        Ok(Err(error)) => {
+            served.counters.refused_request();
+            tracing::info!(%peer, "closed: {error}");
+        }
         Err(panic) => {
             tracing::error!(%peer, %panic, "a request handler panicked");
             connection.socket.shutdown(Shutdown::Both);
@@ -83,14 +88,17 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
         buffer: Vec::with_capacity(BUFFER_BYTES),
         start: 0,
         reserved: None,
+        request_bytes: 0,
+        came: Instant::now(),
     };
     while let Some(request) = receiver.next().await? {
+        let measured = core.counters.came(&request.bytes, receiver.request_bytes, receiver.came);
         outbox.room().await?;
         connection.busy.set(true);
         let reply = api::handle(&core, request, connection.peer, &connection.gone).await;
         connection.busy.set(false);
         connection.touch();
-        outbox.put(reply?);
+        outbox.put(reply?, measured);
     }
     Ok(())
 }
@@ -101,6 +109,10 @@ struct Receiver {
     buffer: Vec<u8>,
     start: usize,
     reserved: Option<Reservation>,
+    /// The length of the last request.
+    request_bytes: usize,
+    /// When its last bytes came.
+    came: Instant,
 }
 
 impl Receiver {
@@ -115,6 +127,7 @@ impl Receiver {
                 if !(REQUEST_BYTES_MIN..=self.core.settings.request_bytes_max).contains(&bytes) {
                     return Err(End::Length(length));
                 }
+                self.request_bytes = bytes;
                 if rest.len() >= bytes {
                     let bytes_of_request = Bytes::copy_from_slice(&rest[..bytes]);
                     self.start += 4 + bytes;
@@ -138,6 +151,7 @@ impl Receiver {
         let (result, buffer) = self.connection.socket.receive(buffer, room, false).await;
         self.buffer = buffer;
         self.connection.touch();
+        self.came = Instant::now();
         result
     }
 
@@ -161,6 +175,7 @@ impl Receiver {
             }
         };
         self.connection.large.set(false);
+        self.came = Instant::now();
         Ok(request)
     }
 
@@ -230,8 +245,11 @@ async fn send_batches(core: &Core, connection: &Connection, outgoing: &mut Outgo
             };
             connection.socket.send(std::mem::take(&mut memory), true, |_| connection.touch()).await?;
             send_file(&connection.socket, &core.disk, &reader, position, len, |_| connection.touch()).await?;
+            core.counters.sent_from_file(len);
         }
         connection.socket.send(memory, false, |_| connection.touch()).await?;
+        let sent = Instant::now();
+        batch.answers().for_each(|(measured, bytes)| core.counters.answered(measured, bytes, sent));
     }
     Ok(())
 }

@@ -131,6 +131,24 @@ impl Connections {
         self.open.borrow().len()
     }
 
+    /// How many there were.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Memory that is reserved for large requests, in bytes.
+    #[must_use]
+    pub fn receiving_bytes(&self) -> usize {
+        RECEIVING_BYTES_MAX - self.receiving.available_permits() * RESERVATION_BYTES
+    }
+
+    /// Memory of tails that answers on their way hold, in bytes.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.get()
+    }
+
     /// A new one.
     pub fn add(&self, socket: Socket, peer: SocketAddr) -> Rc<Connection> {
         let number = self.next.get();

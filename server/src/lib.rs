@@ -13,6 +13,7 @@ pub mod core;
 pub mod errors;
 pub mod groups;
 pub mod large_produce;
+pub mod metrics;
 pub mod net;
 pub mod outbox;
 pub mod settings;

@@ -8,6 +8,7 @@
 use crate::{
     api::{Part, Refused, Reply},
     connections::{Connections, Pinned},
+    metrics::Measured,
 };
 use bytes::BytesMut;
 use std::{
@@ -48,6 +49,7 @@ struct Queued {
     /// Its length as it was counted when it was put in.
     counted: usize,
     pinned: Pinned,
+    measured: Measured,
 }
 
 impl Queue {
@@ -95,12 +97,12 @@ impl Outbox {
     }
 
     /// Puts an answer behind the others: after [`Outbox::room`].
-    pub fn put(&self, reply: Reply) {
+    pub fn put(&self, reply: Reply, measured: Measured) {
         let queue = &self.queue;
         let counted = reply.len();
         queue.unsent.set(queue.unsent.get() + counted);
         let pinned = self.connections.pin(reply.memory());
-        queue.replies.borrow_mut().push_back(Queued { answer: Ok(reply), counted, pinned });
+        queue.replies.borrow_mut().push_back(Queued { answer: Ok(reply), counted, pinned, measured });
         Queue::wake(&queue.sender);
     }
 }
@@ -182,17 +184,24 @@ pub struct Batch {
     small: BytesMut,
     counted: usize,
     unsent: usize,
-    pinned: Vec<Pinned>,
+    sending: Vec<Sending>,
+}
+
+/// One answer of a batch.
+struct Sending {
+    _pinned: Pinned,
+    measured: Measured,
+    bytes: usize,
 }
 
 impl Batch {
     fn new(queue: &Rc<Queue>) -> Batch {
-        Batch { queue: Rc::clone(queue), parts: Vec::new(), small: BytesMut::new(), counted: 0, unsent: 0, pinned: Vec::new() }
+        Batch { queue: Rc::clone(queue), parts: Vec::new(), small: BytesMut::new(), counted: 0, unsent: 0, sending: Vec::new() }
     }
 
     fn add(&mut self, queued: Queued) -> Result<(), Refused> {
         self.unsent += queued.counted;
-        self.pinned.push(queued.pinned);
+        let before = self.counted;
         match queued.answer? {
             Reply::Whole(bytes) if bytes.len() <= SMALL_BYTES_MAX => {
                 self.counted += bytes.len();
@@ -203,6 +212,7 @@ impl Batch {
             Reply::Silent => {}
             Reply::Later(_) => unreachable!("it was waited for"),
         }
+        self.sending.push(Sending { _pinned: queued.pinned, measured: queued.measured, bytes: self.counted - before });
         Ok(())
     }
 
@@ -218,6 +228,11 @@ impl Batch {
         if !self.small.is_empty() {
             self.parts.push(Part::Bytes(self.small.split().freeze()));
         }
+    }
+
+    /// Its answers, each with its length in bytes.
+    pub fn answers(&self) -> impl Iterator<Item = (&Measured, usize)> {
+        self.sending.iter().map(|sending| (&sending.measured, sending.bytes))
     }
 
     /// What is to be sent, in order.

@@ -87,6 +87,11 @@ pub trait Disk: Clone + 'static {
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
     /// Flushes a directory: names created, renamed and removed in it become durable.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// A clock in µs that never jumps, to measure with and for nothing else. A disk without one stands still at 0, so that
+    /// a simulated run stays the same run.
+    fn now_us(&self) -> u64 {
+        0
+    }
     /// An ack that is about to be given relies on these bytes being durable. Nothing, but for a [`Recorder`]: it asserts.
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {
         let _ = (file, position, len);

@@ -91,7 +91,7 @@ fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flyin
             }
             Some(Job::Run(run)) => {
                 *bytes_in_flight += run.bytes();
-                flying.push(write(core.disk.clone(), id, partition, &run, Rc::clone(flushes)));
+                flying.push(write(core, id, partition, &run, Rc::clone(flushes)));
                 core.settle(partition);
             }
             Some(Job::Seal) => flying.push(seal(core.disk.clone(), id, ending(core, partition))),
@@ -116,20 +116,34 @@ fn allocate<D: Disk>(disk: D, id: PartitionId, file: D::File, target: u64) -> Lo
     })
 }
 
-fn write<D: Disk>(disk: D, id: PartitionId, partition: &Partition<D>, run: &Run, flushes: Rc<Permits>) -> LocalBoxFuture<'static, Done<D>> {
+fn write<D: Disk>(
+    core: &Core<D>,
+    id: PartitionId,
+    partition: &Partition<D>,
+    run: &Run,
+    flushes: Rc<Permits>,
+) -> LocalBoxFuture<'static, Done<D>> {
     let (start, bytes) = (run.start, run.bytes());
+    let (disk, lane) = (core.disk.clone(), Rc::clone(&core.bulk));
     let slices = partition.front().tail().blocks(start, run.segment_end);
     let file = partition.active.file.clone();
+    lane.begin(bytes);
     Box::pin(async move {
         let result = async {
+            let began_us = disk.now_us();
             disk.write(&file, start, slices).await?;
+            let write_us = disk.now_us() - began_us;
             if bugs::on(Bug::AckBeforeFlush) {
                 return Ok(());
             }
             let _permit = flushes.acquire().await;
-            disk.flush(&file).await
+            let began_us = disk.now_us();
+            disk.flush(&file).await?;
+            lane.durable(bytes, write_us, disk.now_us() - began_us);
+            Ok(())
         };
         let result = result.await;
+        lane.end(bytes);
         Done { id, what: What::Run { bytes, start, result } }
     })
 }

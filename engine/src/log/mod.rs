@@ -8,11 +8,13 @@ mod error;
 mod journal_lane;
 mod signal;
 mod start;
+mod stats;
 
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
 pub use start::{Foreign, Start, catalog_spec, find_foreign, mark_clean};
+pub use stats::{LogStats, PartitionStats, Use};
 
 use self::{
     core::{Core, Slot, Unopened},
@@ -21,6 +23,7 @@ use self::{
 use crate::{
     disk::{BLOCK, Disk, Slice},
     journal::{JournalPosition, JournalWriter, file_bytes_needed},
+    measure::Traffic,
     partition::{
         PartitionConfig, PartitionId, PartitionSpec, Recovered,
         limits::Limits,
@@ -129,6 +132,8 @@ impl<D: Disk> Log<D> {
             unmoved: Cell::new(0),
             homeless: Cell::new(0),
             senders_waiting: Cell::new(0),
+            offline: Cell::new(0),
+            traffic: Traffic::default(),
             now_ms: Cell::new(0),
         };
         let unopened = |recovered| Slot::Closed(Box::new(Unopened { recovered, is_opening: false, waiting: Watchers::default() }));
@@ -142,6 +147,8 @@ impl<D: Disk> Log<D> {
             limits,
             slots: RefCell::new(slots),
             segments,
+            journal_lane: writer.measured(),
+            bulk: Rc::default(),
             journal: RefCell::new(Some(writer)),
             journal_queue: RefCell::default(),
             journal_signal: Signal::default(),

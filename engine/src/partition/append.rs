@@ -57,12 +57,17 @@ impl<D: Disk> Partition<D> {
             let log_append_time = log_append_time.map(|_| timestamp);
             return Ok((Appended { base_offset, last_offset, log_append_time, log_start: self.log_start, discards: self.discards() }, 0));
         }
-        let rolls = self.must_roll(&checked, bytes.len() as u64);
-        self.check_space(bytes.len() as u64, rolls, limits)?;
+        let length = bytes.len() as u64;
+        let rolls = self.must_roll(&checked, length);
+        self.check_space(length, rolls, limits)?;
         if rolls {
             self.stretches.push_back(Stretch::new(self.log_end(), Rc::clone(&limits.budget)));
         }
-        Ok(self.take_in(batch, &checked, log_append_time, now_ms))
+        let taken = self.take_in(batch, &checked, log_append_time, now_ms);
+        let records = (taken.0.last_offset - taken.0.base_offset + 1) as u64;
+        self.traffic.appended(length, records);
+        limits.traffic.appended(length, records);
+        Ok(taken)
     }
 
     fn rules(&self, now_ms: i64) -> Rules {

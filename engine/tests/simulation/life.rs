@@ -213,6 +213,15 @@ impl Broker {
         log.durable(id, base + batch.records - 1)
     }
 
+    /// The count of offline partitions, which the broker's health rests on, is that of the partitions themselves.
+    fn offline_is_counted(&self, log: &Log<SimDisk>) {
+        let mut model = self.outside.model.borrow_mut();
+        let offline = model.partitions.keys().filter(|id| log.offsets(**id).is_some_and(|offsets| offsets.offline)).count() as u64;
+        if offline != log.offline() {
+            model.failures.push(format!("{offline} partitions are offline, {} are counted", log.offline()));
+        }
+    }
+
     async fn ack(
         &self,
         log: &Log<SimDisk>,
@@ -224,6 +233,7 @@ impl Broker {
         let last = base + batch.records - 1;
         let result = durable.await;
         self.outside.say(|| format!("  durable {} of {}: {result:?}", batch.label, id.0));
+        self.offline_is_counted(log);
         match result {
             Ok(()) => {
                 let offsets = log.offsets(id);

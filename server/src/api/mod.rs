@@ -32,6 +32,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use engine::disk::Slice;
 use futures_util::future::LocalBoxFuture;
 use kafka_protocol::{
+    ResponseError,
     messages::{ApiKey, FetchRequest, ProduceRequest},
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
 };
@@ -101,6 +102,7 @@ macro_rules! api {
                 Box::pin(async move {
                     let request: kafka_protocol::messages::$request = decode(&context, body)?;
                     let response = $handler(&core, &context, request).await;
+                    core.counters.errors_of(ApiKey::$key, &response);
                     encode(&context, &response)
                 })
             },
@@ -168,7 +170,10 @@ pub fn find(key: i16) -> Option<&'static Api> {
 pub async fn handle(core: &Rc<Core>, request: Request, peer: SocketAddr, gone: &Signal) -> Result<Reply, Refused> {
     let (api, mut context, body) = match header(request.bytes, peer, gone)? {
         Header::Served { api, context, body } => (api, context, body),
-        Header::NewerApiVersions { correlation_id } => return Ok(api_versions::too_new(correlation_id)),
+        Header::NewerApiVersions { correlation_id } => {
+            core.counters.failed(ApiKey::ApiVersions, ResponseError::UnsupportedVersion.code());
+            return Ok(api_versions::too_new(correlation_id));
+        }
     };
     context.batch = request.batch;
     tracing::trace!(%peer, client = context.client(), api = ?api.key, version = context.version, "request");

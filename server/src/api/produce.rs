@@ -75,7 +75,10 @@ pub async fn handle(core: Rc<Core>, mut context: RequestContext, body: Bytes) ->
     if acks == 0 {
         let failed = outcomes.iter().flat_map(|(_, partitions)| partitions).find_map(|(_, outcome)| outcome.as_ref().err());
         return match failed {
-            Some(failure) => Err(Refused::UnackedFailed(failure.error)),
+            Some(failure) => {
+                core.counters.failed(context.api, failure.error.code());
+                Err(Refused::UnackedFailed(failure.error))
+            }
             None => Ok(Reply::Silent),
         };
     }
@@ -154,7 +157,8 @@ async fn answer(core: &Rc<Core>, context: &RequestContext, outcomes: Outcomes) -
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             let answer = PartitionProduceResponse::default().with_index(index);
-            answers.push(match durable(core, outcome).await {
+            let outcome = durable(core, outcome).await.inspect_err(|failure| core.counters.failed(context.api, failure.error.code()));
+            answers.push(match outcome {
                 Ok(appended) => answer
                     .with_base_offset(appended.base_offset)
                     .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))

@@ -2,12 +2,12 @@
 //! connects earlier is refused and tries again, instead of hanging.
 
 use super::port::{self, Owner};
-use crate::net::Listener;
+use crate::{config::Metrics, net::Listener};
 use anyhow::{Context, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +21,9 @@ const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// The same, for metrics.
+const METRICS_BACKLOG: i32 = 16;
 
 /// The bound sockets of a core.
 pub struct Sockets {
@@ -37,6 +40,26 @@ pub fn bind(host: &str, ports: &[u16]) -> anyhow::Result<Vec<Sockets>> {
     let addresses = addresses(host)?;
     let until = Instant::now() + PORT_WAIT;
     ports.iter().enumerate().map(|(core, port)| bind_core(host, &addresses, core, *port, until)).collect()
+}
+
+/// Listens where metrics are to be served; `None` if they aren't. A taken port is an error only if the operator named it:
+/// two brokers on one machine start without further ado.
+///
+/// # Errors
+/// The host is unknown, or its port is taken.
+pub fn metrics(wanted: &Metrics) -> anyhow::Result<Option<TcpListener>> {
+    let Metrics::At { host, port, named } = wanted else { return Ok(None) };
+    let address = SocketAddr::new(*addresses(host)?.first().context("a host has an address")?, *port);
+    let until = if *named { Instant::now() + PORT_WAIT } else { Instant::now() };
+    let listening = bind_patiently(address, until).and_then(|socket| socket.listen(METRICS_BACKLOG).map(|()| socket));
+    match listening {
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(error) if *named => bail!("metrics can't be served on {address} ({error}): name another --metrics HOST:PORT, or --metrics off"),
+        Err(error) => {
+            tracing::warn!("no metrics: {address} can't be listened on ({error}); --metrics HOST:PORT names another");
+            Ok(None)
+        }
+    }
 }
 
 fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: Instant) -> anyhow::Result<Sockets> {

@@ -13,7 +13,9 @@ mod signals;
 use crate::{
     catalog,
     config::{Cli, Config},
-    controller, core, net,
+    controller, core,
+    metrics::{self, process::About},
+    net,
 };
 use anyhow::{Context, anyhow, bail};
 use engine::{
@@ -46,12 +48,23 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     checks::io_uring()?;
     let sockets = listen::bind(&config.listen_host, &config.ports)?;
     let ports: Vec<u16> = sockets.iter().map(|sockets| sockets.port).collect();
+    let scraped = listen::metrics(&config.metrics)?;
     let directory = checks::directories(&config.log, config.allow_buffered)?;
     let mut settings = config.settings.clone();
     settings.nodes = config.nodes(&ports);
+    let mailboxes = core::mesh(config.cpus.len());
+    let metrics = match scraped {
+        // From here on, so that /health tells a start from a port that nobody listens on.
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            metrics::http::serve(listener, mailboxes[0].remote(), About::now(&config.log.data_dir, &config.log.journal_dir))?;
+            Some(address)
+        }
+        None => None,
+    };
     let began = Instant::now();
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
-    screen::show(&config, &settings.nodes, &directory, &limits);
+    screen::show(&config, &settings.nodes, metrics, &directory, &limits);
     let (events, happened) = channel();
     signals::watch(events.clone());
     for (topic, partitions) in &recovered.prepared.taken_over {
@@ -59,7 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
     let highest_producer_id = recovered.cores.iter().map(|core| core.highest_producer_id).max().unwrap_or(-1);
     let mut hosts = Vec::with_capacity(config.cpus.len());
-    let parts = recovered.cores.into_iter().zip(core::mesh(config.cpus.len())).zip(sockets);
+    let parts = recovered.cores.into_iter().zip(mailboxes).zip(sockets);
     for (index, ((start, mailbox), sockets)) in parts.enumerate() {
         hosts.push(Host::spawn(
             host::Setup {
