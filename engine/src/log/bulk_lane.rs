@@ -187,8 +187,9 @@ fn finish<D: Disk>(core: &Core<D>, done: Done<D>, flying: &Flying<D>) {
     let now_ms = core.limits.now_ms.get();
     core.with(done.id, |partition| match done.what {
         What::Run { start, result, .. } => {
+            let acked = partition.progress.durable();
             if run_ended(partition, result) {
-                flying.push(cut(core.disk.clone(), done.id, partition.active.file.clone(), start));
+                flying.push(cut(core.disk.clone(), done.id, partition.active.file.clone(), start.max(block_floor(acked))));
             }
         }
         What::Cut => partition.jobs.run = false,
@@ -220,8 +221,10 @@ fn run_ended<D: Disk>(partition: &mut Partition<D>, result: io::Result<()>) -> b
 }
 
 /// After a failed flush nobody can tell which bytes of the run are on the disk, and the next flush may say that all is
-/// well. A start must not find them in the kernel's memory and take them for durable, so they are cut off: those that
-/// were acked are in the journal. Best effort, the partition is offline.
+/// well. A start must not find those that were never acked in the kernel's memory and take them for durable, so they are
+/// cut off, with the block that they begin in: its acked bytes are in the journal. Those before it stay. Most are in the
+/// journal too, but not all: what the start found in the segment behind a gap was written once more, the same, by the run
+/// that filled the gap, and is nowhere else. Best effort, the partition is offline.
 fn cut<D: Disk>(disk: D, id: PartitionId, file: D::File, start: u64) -> LocalBoxFuture<'static, Done<D>> {
     Box::pin(async move {
         if let Err(error) = disk.truncate(&file, start).await {
