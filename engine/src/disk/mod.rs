@@ -125,6 +125,15 @@ pub async fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of the disk.
 pub async fn write_again<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64) -> io::Result<()> {
+    rewrite(disk, file, start, end).await?;
+    disk.flush(file).await
+}
+
+/// [`write_again`] without its flush.
+///
+/// # Errors
+/// Those of the disk.
+pub async fn rewrite<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64) -> io::Result<()> {
     let mut position = start;
     while position < end {
         let part = disk.read(file, position, (end - position).min(CHUNK_BYTES as u64) as usize).await?;
@@ -135,7 +144,7 @@ pub async fn write_again<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64
         disk.write(file, position, vec![part]).await?;
         position += length;
     }
-    disk.flush(file).await
+    Ok(())
 }
 
 /// Writes a whole small file durably and atomically: beside it, flushed, renamed over it, directory flushed.

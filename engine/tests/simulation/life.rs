@@ -400,7 +400,7 @@ impl Broker {
         let mut offset = offsets.log_start + self.up_to((offsets.high_watermark - offsets.log_start) as usize) as i64;
         for _ in 0..1 + self.up_to(3) {
             match self.read(&log, id, offset).await {
-                Some(next) if next > offset => offset = next,
+                Some(next) if next >= offset => offset = next,
                 _ => return,
             }
         }
@@ -417,6 +417,7 @@ impl Broker {
     /// One read, checked. Where it ends.
     async fn read(&self, log: &Log<SimDisk>, id: PartitionId, offset: i64) -> Option<i64> {
         let bytes_max = [1, 3000, 40_000, 1 << 20][self.up_to(3)];
+        let was_offline = log.offsets(id).is_some_and(|offsets| offsets.offline);
         let plan = match log.read(id, offset, bytes_max, true, self.chance(2)).await {
             Ok(plan) => plan,
             Err(error) => {
@@ -427,6 +428,8 @@ impl Broker {
         let offsets = self.told(log, id)?;
         let bytes = match plan.collect(&self.disk).await {
             Ok(bytes) => bytes,
+            // Its file was cut between the plan and the read, as it went offline: whoever asks again gets the rest from memory.
+            Err(_) if !was_offline && log.offsets(id).is_some_and(|offsets| offsets.offline) => return Some(offset),
             Err(error) => {
                 self.unreadable(log, id, offset, &error.to_string(), false);
                 return None;
