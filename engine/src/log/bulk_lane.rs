@@ -272,8 +272,11 @@ fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &i
     }
     partition.no_space = Some(NoSpace { retry_at_ms: now_ms + SPACE_RETRY_MS, at_roll, is_probing: false });
     partition.recount(&core.limits);
-    let has_untaken = partition.stretches.len() > 1 || partition.progress.taken() < partition.progress.end();
-    if has_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal)) {
+    // What waits for the next segment can't become durable without space; what the active one has goes to the journal, as
+    // long as the credit lasts.
+    let waits_for_roll = partition.stretches.len() > 1;
+    let is_untaken = partition.progress.taken() < partition.progress.end();
+    if waits_for_roll || (is_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal))) {
         partition.must_discard = true;
     }
     if partition.is_closing {

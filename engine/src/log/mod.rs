@@ -417,7 +417,12 @@ impl<D: Disk> Log<D> {
                 Source::Active(view, limit) => match view.range(&core.disk, &ask, limit).await? {
                     Ok(range) => return Ok(view.plan(&range)),
                     Err(at) => {
-                        if let Some(plan) = core.look(id, |partition| partition.straddling(at)).flatten() {
+                        let mut plan = core.look(id, |partition| partition.straddling(at)).flatten();
+                        if plan.is_none() {
+                            let header = view.header_bytes(&core.disk, at).await?;
+                            plan = core.look(id, |partition| partition.straddling_offline(at, header)).flatten();
+                        }
+                        if let Some(plan) = plan {
                             let fits = plan.bytes <= bytes_max || at_least_one;
                             return Ok(if fits { plan } else { empty() });
                         }

@@ -38,7 +38,7 @@ const BUG_SEEDS: u64 = 1_000;
 /// leave this list.
 const UNCAUGHT: [Bug; 2] = [Bug::BeyondGapNotCarried, Bug::ProducersAsOfAppend];
 /// Seeds that found a real bug once.
-const REGRESSIONS: [u64; 10] = [405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723];
+const REGRESSIONS: [u64; 14] = [405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838];
 
 /// Seeds of the test command that still break a promise: bugs that are known and open. Each must go on failing until it is
 /// mended and moved to [`REGRESSIONS`], so that the list stays true.
