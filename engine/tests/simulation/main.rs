@@ -31,7 +31,7 @@ use std::{
 };
 
 /// Seeds of the test command.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 /// Within how many seeds each deliberate bug must be caught.
 const BUG_SEEDS: u64 = 1_000;
 /// Deliberate bugs that the histories don't meet yet: a gap in the proof that is known and open. One that is caught must
