@@ -151,7 +151,10 @@ struct Scratch {
 
 impl Scratch {
     fn new(files: &Files) -> Scratch {
-        let scratch = Scratch { root: tempfile::tempdir().expect("a directory") };
+        // Thousands of small files that are flushed: in memory, where that is possible.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let scratch = Scratch { root: tempfile::tempdir_in(parent).expect("a directory") };
         fs::create_dir(scratch.directory()).expect("created");
         fs::write(scratch.root.path().join(".kafka_cleanshutdown"), "").expect("written");
         for (name, bytes) in files {
@@ -189,11 +192,20 @@ fn changes_meaning(before: &Files, after: &Files, what: &str) -> bool {
                 let is_last = before.keys().filter(|name| name.ends_with(".timeindex")).next_back() == Some(name);
                 !(is_last && was.starts_with(is.trim_ascii_end_zeros(12)))
             }
+            Some("leader-epoch-checkpoint") => String::from_utf8_lossy(was).trim_end() != String::from_utf8_lossy(is).trim_end(),
+            // Where offsets are missing, entries may know more than the log.
+            Some("txnindex") => batches(before).windows(2).all(|pair| follows(&pair[0], &pair[1])),
             // Between whole batches nothing tells that one is missing, but what the files beside it know.
             Some("log") if is.len() < was.len() => !(what.contains(" cut ") && ends_whole(is, name)),
             _ => true,
         }
     })
+}
+
+/// True if no offset is missing between two batches.
+fn follows(before: &[u8], after: &[u8]) -> bool {
+    let header = |bytes| Header::read(bytes).expect("whole");
+    header(before).next_offset() == header(after).base_offset()
 }
 
 trait Zeros {
@@ -252,14 +264,15 @@ fn nothing_is_lost(before: &Files, after: &Files, what: &str) {
     let kept = batches(after);
     let mut lost = 0;
     for (base, log) in logs(before) {
-        scan(log, Scanner::new(0, base, i32::MIN), |_, header, batch| {
+        scan(log, Scanner::new(0, base, i32::MIN), |_, _, batch| {
             let same = |other: &Vec<u8>| other.len() == batch.len() && other[16..] == batch[16..];
             lost += usize::from(!kept.iter().any(same));
-            let _ = header;
         });
     }
-    assert_eq!(lost, 0, "{what}");
-    for (name, bytes) in before.iter().filter(|(name, bytes)| !bytes.is_empty() && after.get(*name) != Some(bytes)) {
+    // One whose offset was damaged, and that compaction's gaps leave more than one place for, is taken out.
+    let allowed = what.matches("neighbours: none would").count();
+    assert!(lost <= allowed, "{lost} lost: {what}");
+    for (name, _) in before.iter().filter(|(name, bytes)| !bytes.is_empty() && after.get(*name) != Some(bytes)) {
         let beside = after.keys().any(|other| other.starts_with(&format!("{name}.removed")));
         assert!(beside, "{what}: {name} was changed, and nothing is kept");
     }

@@ -121,6 +121,7 @@ fn before(directory: &Path, base_offset: i64) -> State {
         open: snapshot.as_deref().map(OpenTransactions::of).unwrap_or_default(),
         last: None,
         last_log: PathBuf::new(),
+        other_epochs: (0, None),
     }
 }
 
@@ -144,7 +145,7 @@ fn against_snapshots(listing: &Listing, state: &State, clean: bool) -> Option<Fi
         return Some(finding.fix(Fix::Aside));
     }
     let (last, floor) = state.last?;
-    if !clean || offset < active || offset >= state.next_offset {
+    if !clean || offset <= active || offset >= state.next_offset {
         return None;
     }
     let what = format!("the log ends at offset {}, but a clean stop ended it at {offset}", state.next_offset);
@@ -155,10 +156,25 @@ fn against_snapshots(listing: &Listing, state: &State, clean: bool) -> Option<Fi
     Some(if base_offset >= floor { finding.fix(fix) } else { finding })
 }
 
-/// The checkpoint must know no epoch that begins behind the log, and each one that the log has.
+/// The checkpoint and the batches must say the same. One batch alone that says something else is itself wrong: no CRC covers
+/// its epoch. More of them, and it is the checkpoint.
 fn against_epochs(directory: &Path, epochs: &[EpochStart], state: &State) -> Option<Finding> {
-    let beyond = epochs.iter().find(|entry| entry.start_offset > state.next_offset)?;
     let path = directory.join(LEADER_EPOCH_CHECKPOINT);
-    let what = format!("epoch {} begins at offset {}, the log ends at {}", beyond.epoch, beyond.start_offset, state.next_offset);
-    Some(Finding::new(Level::Corrupt, &path, what).action("--repair writes it anew from the batches").fix(Fix::Epochs))
+    let anew =
+        |what: String| Some(Finding::new(Level::Corrupt, &path, what).action("--repair writes it anew from the batches").fix(Fix::Epochs));
+    if let Some(beyond) = epochs.iter().find(|entry| entry.start_offset > state.next_offset) {
+        return anew(format!("epoch {} begins at offset {}, the log ends at {}", beyond.epoch, beyond.start_offset, state.next_offset));
+    }
+    let (count, first) = &state.other_epochs;
+    let other = first.as_ref()?;
+    let place = &other.place;
+    match other.right.filter(|_| *count == 1) {
+        Some(leader_epoch) => {
+            let what = format!("its leader epoch is {}, the checkpoint says {leader_epoch}", place.leader_epoch);
+            let finding = Finding::new(Level::Corrupt, &other.log, what).at(place.position).offset(place.base_offset);
+            let fix = Fix::Header { position: place.position, base_offset: place.base_offset, leader_epoch };
+            Some(finding.action("no CRC covers it; --repair sets what the checkpoint says").fix(fix))
+        }
+        None => anew(format!("{count} batches have another epoch than it says, the first at offset {}", place.base_offset)),
+    }
 }

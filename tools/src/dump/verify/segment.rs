@@ -32,6 +32,17 @@ pub(super) struct State {
     pub(super) last: Option<(Place, i64)>,
     /// Its segment's log.
     pub(super) last_log: PathBuf,
+    /// How many batches have another epoch than the checkpoint says, and the first of them.
+    pub(super) other_epochs: (u64, Option<OtherEpoch>),
+}
+
+/// A batch that has another epoch than the checkpoint says.
+#[derive(Clone, Debug)]
+pub(super) struct OtherEpoch {
+    pub(super) log: PathBuf,
+    pub(super) place: Place,
+    /// What the checkpoint says, if anything.
+    pub(super) right: Option<i32>,
 }
 
 /// How the end of a log is to be judged.
@@ -91,7 +102,7 @@ impl Segment<'_> {
             // The indexes of an active segment are complete once it's sealed.
             found.clear();
             (offsets, times) = (offsets.unused(), times.unused());
-            transactions.doubt();
+            transactions.doubt(i64::MAX);
         }
         let mut file = BytesAt::open_ahead(&log, 0)?;
         let sequence = Sequence::new(self.base_offset.max(state.next_offset), state.leader_epoch, self.next_base.unwrap_or(i64::MAX));
@@ -138,7 +149,7 @@ impl Pass<'_> {
             self.misplaced(&wrong);
         }
         if self.sequence.missing() > missing {
-            self.transactions.doubt();
+            self.transactions.doubt(header.base_offset());
             self.state.exact = false;
         }
         self.epoch(&place);
@@ -165,11 +176,9 @@ impl Pass<'_> {
         {
             let at = epochs.partition_point(|entry| entry.start_offset <= place.base_offset);
             let right = at.checked_sub(1).map(|at| epochs[at].epoch);
-            let what = format!("its leader epoch is {}, the checkpoint says {right:?}", place.leader_epoch);
-            let finding = Finding::new(Level::Corrupt, &self.log, what).at(place.position).offset(place.base_offset);
-            let finding = finding.action("no CRC covers it; --repair sets what the checkpoint says");
-            let fix = right.map(|leader_epoch| Fix::Header { position: place.position, base_offset: place.base_offset, leader_epoch });
-            self.found.push(Finding { fix, ..finding });
+            let log = self.log.clone();
+            self.state.other_epochs.0 += 1;
+            self.state.other_epochs.1.get_or_insert(OtherEpoch { log, place: *place, right });
         }
     }
 
@@ -205,7 +214,7 @@ impl Pass<'_> {
     }
 
     fn damage(&mut self, from: u64, to: Option<u64>, what: &str) {
-        self.transactions.doubt();
+        self.transactions.doubt(i64::MAX);
         self.state.exact = false;
         if !self.is_settled(from) {
             return;

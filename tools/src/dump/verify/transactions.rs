@@ -16,12 +16,14 @@ pub(super) struct Transactions {
     exact: bool,
     /// The file may lag behind the log.
     may_lag: bool,
+    /// Offsets are missing before this one.
+    gap_behind: i64,
 }
 
 impl Transactions {
     pub(super) fn read(file: PathBuf, exact: bool, may_lag: bool, found: &mut Vec<Finding>) -> Result<Transactions> {
         let bytes = if file.is_file() { or_gone(small(&file))? } else { Vec::new() };
-        let mut index = Transactions { file, entries: Vec::new(), next: 0, exact, may_lag };
+        let mut index = Transactions { file, entries: Vec::new(), next: 0, exact, may_lag, gap_behind: if exact { 0 } else { i64::MAX } };
         match TxnIndex::decode(&bytes) {
             Ok(decoded) => index.entries = decoded.entries().to_vec(),
             Err(error) => {
@@ -37,9 +39,10 @@ impl Transactions {
         finding.action("--repair builds it again from the log: until then consumers may be served what was aborted").fix(Fix::Indexes)
     }
 
-    /// The log has a damage, or a gap: it does not say everything any more.
-    pub(super) fn doubt(&mut self) {
+    /// The log has a damage, or a gap, before this offset: it does not say everything any more.
+    pub(super) fn doubt(&mut self, offset: i64) {
         self.exact = false;
+        self.gap_behind = offset;
     }
 
     /// The log says that a transaction was aborted.
@@ -49,7 +52,11 @@ impl Transactions {
                 break;
             }
             let same = entry.producer_id == aborted.producer_id && entry.last_offset == aborted.last_offset;
-            let matches = if self.exact { entry == *aborted } else { same && entry.first_offset <= aborted.first_offset };
+            // What compaction took away may have held the beginning, or kept the last stable offset back.
+            let holds = entry.first_offset == aborted.first_offset
+                || (entry.first_offset < aborted.first_offset && self.gap_behind > entry.first_offset);
+            let matches =
+                if self.exact { entry == *aborted } else { same && holds && entry.last_stable_offset <= aborted.last_stable_offset };
             if !matches && (same || self.exact) {
                 found.push(self.wrong(format!("the entry is {entry:?}, the log says {aborted:?}")).offset(aborted.last_offset));
             }
