@@ -27,6 +27,21 @@ pub(crate) enum Seen<'a> {
     Damage { from: u64, to: u64, stop: Stop },
 }
 
+impl Seen<'_> {
+    /// Where it begins.
+    pub(crate) fn position(&self) -> u64 {
+        match self {
+            Seen::Batch(batch) => batch.position,
+            Seen::Damage { from, .. } => *from,
+        }
+    }
+
+    /// True of all but a batch that is as its CRC says.
+    pub(crate) fn is_bad(&self) -> bool {
+        !matches!(self, Seen::Batch(Batch { wrong: None, .. }))
+    }
+}
+
 /// What lies behind the last batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {

@@ -9,45 +9,57 @@ use crate::dump::{
     decode::{Decoded, Decoding},
     inputs::Home,
     read::{Batch, BytesAt, End, Seen, Tail, start, walk},
+    verify::is_in_motion,
 };
 use anyhow::Result;
 use engine::batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, payload, sequence_after};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
+/// Where a broker may be writing, damage is what is still there after so many readings.
+const READS_MAX: u32 = 3;
+
 pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
-    let from = start(path, base_offset, &request.select)?;
-    let mut file = BytesAt::open(path)?;
+    let mut from = start(path, base_offset, &request.select)?;
     let decoding = Decoding::of(request.decoder, path);
-    if !out.is_json() {
-        out.heading(&format!("Log starting offset: {base_offset}"))?;
-    }
+    out.heading(&format!("Log starting offset: {base_offset}"))?;
+    let is_live = Home::of(path.parent().unwrap_or(path)).holder.is_some();
     let mut worst = Outcome::Clean;
     let mut left = request.select.batches_max.unwrap_or(u64::MAX);
-    let end = walk(&mut file, from, base_offset, |seen| {
-        match seen {
-            Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
-            Seen::Batch(batch) => {
-                if batch.wrong.is_some() {
-                    worst = Outcome::Corrupt;
+    let mut doubted = (u64::MAX, 0);
+    loop {
+        let mut again = false;
+        let end = walk(&mut BytesAt::open(path)?, from, base_offset, |seen| {
+            let position = seen.position();
+            if seen.is_bad() {
+                doubted = if doubted.0 == position { (position, doubted.1 + 1) } else { (position, 1) };
+                (again, from) = (is_live && doubted.1 < READS_MAX, position);
+                if again {
+                    return Ok(false);
                 }
-                left -= u64::from(of_batch(&batch, request, decoding, out)?);
             }
-            Seen::Damage { from, to, stop } => {
-                worst = Outcome::Corrupt;
-                out.damage(Some(from), &format!("Found {} invalid bytes: position {from}: {stop}", to - from))?;
+            let bad = seen.is_bad() && !is_in_motion(path, base_offset, position, request);
+            worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
+            match seen {
+                Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
+                Seen::Batch(batch) if bad || batch.wrong.is_none() => left -= u64::from(of_batch(&batch, request, decoding, out)?),
+                Seen::Damage { from, to, stop } if bad => {
+                    out.damage(Some(from), &format!("Found {} invalid bytes: position {from}: {stop}", to - from))?;
+                }
+                _ => out.note(Some(position), &format!("What is at position {position} is not written yet, or is in the journal"))?,
             }
+            Ok(left > 0)
+        })?;
+        match end {
+            _ if again => {}
+            Some(end) => return Ok(worst.max(of_end(path, base_offset, &end, request, out)?)),
+            None => return Ok(worst),
         }
-        Ok(left > 0)
-    })?;
-    match end {
-        Some(end) => Ok(worst.max(of_end(path, &end, out)?)),
-        None => Ok(worst),
     }
 }
 
 /// What is said of the end; an end that may be in motion, or in the journal, is no damage.
-fn of_end(path: &Path, end: &End, out: &mut Printer<'_>) -> Result<Outcome> {
+fn of_end(path: &Path, base_offset: i64, end: &End, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
     let (position, rest) = (end.position, end.size - end.position);
     match end.tail {
         Tail::Whole => {}
@@ -58,8 +70,8 @@ fn of_end(path: &Path, end: &End, out: &mut Printer<'_>) -> Result<Outcome> {
         }
         Tail::Garbage(stop) => {
             let text = format!("Found {rest} invalid bytes at the end of {}: position {position}: {stop}", path.display());
-            if Home::of(path.parent().unwrap_or(path)).holder.is_some() {
-                out.note(Some(position), &format!("{text}: a broker is writing there"))?;
+            if is_in_motion(path, base_offset, position, request) {
+                out.note(Some(position), &format!("{text}: not written yet, or in the journal"))?;
             } else {
                 out.damage(Some(position), &text)?;
                 return Ok(Outcome::TornTail);

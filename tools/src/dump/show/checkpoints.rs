@@ -76,7 +76,9 @@ pub(crate) fn decode_offsets(bytes: &[u8]) -> Result<Vec<(&str, i32, i64)>, Form
     let mut lines = text(bytes)?.lines();
     match lines.next() {
         Some("0") => {}
-        other => return Err(FormatError::Version(other.unwrap_or("(none)").chars().take(20).collect())),
+        // A broker that was just started for the first time creates it empty.
+        None => return Ok(Vec::new()),
+        Some(other) => return Err(FormatError::Version(other.chars().take(20).collect())),
     }
     let count = lines.next().and_then(|line| line.parse::<usize>().ok());
     let mut entries = Vec::new();

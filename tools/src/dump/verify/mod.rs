@@ -17,7 +17,7 @@ mod transactions;
 
 pub(crate) use finding::{Finding, Fix, Level};
 pub(crate) use journal::is_clean as is_journal_clean;
-pub(crate) use partition::verify as verify_partition;
+pub(crate) use partition::{is_in_motion, verify as verify_partition};
 
 use super::{
     Outcome, Request,

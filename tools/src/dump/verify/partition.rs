@@ -110,6 +110,20 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
     }
 }
 
+/// True if nothing can be said yet of what is at `position` of the log at `path`: it is being written, or in the journal.
+pub(crate) fn is_in_motion(path: &Path, base_offset: i64, position: u64, request: &Request) -> bool {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let next_base = Listing::of(directory).ok().and_then(|listing| listing.segments().into_iter().find(|base| *base > base_offset));
+    match ending(&Home::of(directory), base_offset, next_base, request) {
+        Ending::Moving { settled } => position >= settled,
+        Ending::Growing => true,
+        Ending::Sealed | Ending::Still => false,
+    }
+}
+
 /// What is known where the walk begins.
 fn before(directory: &Path, base_offset: i64) -> State {
     let snapshot = small(&directory.join(file_name(base_offset, FileKind::Snapshot))).ok().and_then(|bytes| decode_snapshot(&bytes).ok());
