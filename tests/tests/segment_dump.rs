@@ -25,7 +25,7 @@ fn a_live_broker_is_read_thousands_of_times_without_a_wrong_report() {
     thalweg_tests::run("segment-dump-live", |scratch| {
         let mut broker = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
         let polls = live(scratch, &broker, POLLS)?;
-        ensure!(polls.0 == POLLS && polls.1 > 3, "{polls:?} polls and segments");
+        ensure!(polls.0 == POLLS && polls.1 > 1, "{polls:?} polls and segments");
         // What a killed broker leaves is not torn: the journal has the rest.
         broker.kill()?;
         clean(broker.data())?;
@@ -65,7 +65,7 @@ fn a_repaired_log_is_served_by_thalweg() {
         let kept = records(broker.data())?;
         broker.launch()?;
         let read = read_topic(scratch, &broker.bootstrap(), TOPIC)?;
-        ensure!(read.len() as u64 == kept && kept > 15_000 && kept < 20_000, "{} read, {kept} kept", read.len());
+        ensure!(read.len() as u64 == kept && kept > 10_000 && kept < 20_000, "{} read, {kept} kept", read.len());
         produce(scratch, &broker, 100)?;
         broker.kill()?;
         broker.launch()?;
@@ -87,18 +87,25 @@ fn a_repaired_log_is_opened_by_kafka() {
         produce(scratch, &kafka, 30_000)?;
         kafka.stop()?;
         clean(kafka.data())?;
-        let partitions: Vec<Vec<PathBuf>> =
-            (0..3).map(|partition| logs(&kafka.data().join(format!("{TOPIC}-{partition}")))).collect::<Result<_>>()?;
-        ensure!(partitions.iter().all(|logs| logs.len() > 1), "{partitions:?}");
+        let partitions = (0..3).map(|partition| logs(&kafka.data().join(format!("{TOPIC}-{partition}"))));
+        let partitions: Vec<Vec<PathBuf>> = partitions.collect::<Result<_>>()?;
+        // Sealed segments of some size: timestamps that jump make Kafka roll early.
+        let large = |partition: usize| -> Result<Vec<PathBuf>> {
+            let (_, sealed) = partitions[partition].split_last().context("a log")?;
+            let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+            let found: Vec<PathBuf> = sealed.iter().filter(|path| size(path) > 40_000).cloned().collect();
+            ensure!(found.len() > 1, "{:?}", partitions[partition]);
+            Ok(found)
+        };
+        let [zero, one, two] = [large(0)?, large(1)?, large(2)?];
         // A flipped bit, a torn tail; a bad index, a batch in the wrong place; a zeroed block, swapped indexes.
-        change(&partitions[0][0], |bytes| bytes[30_000] ^= 1)?;
+        change(&zero[0], |bytes| bytes[30_000] ^= 1)?;
         change(&partitions[0][partitions[0].len() - 1], |bytes| bytes.truncate(bytes.len() - 30))?;
-        change(&partitions[1][0].with_extension("timeindex"), |bytes| bytes[3] ^= 1)?;
-        change(&partitions[1][1], |bytes| bytes[3] ^= 1)?;
-        change(&partitions[2][0], |bytes| bytes[8_192..12_288].fill(0))?;
-        let indexes = [0, 1].map(|at: usize| partitions[2][at].with_extension("index"));
-        let swapped = indexes.each_ref().map(fs::read);
-        let [first, second] = swapped;
+        change(&one[0].with_extension("timeindex"), |bytes| bytes[3] ^= 1)?;
+        change(&one[1], |bytes| bytes[3] ^= 1)?;
+        change(&two[0], |bytes| bytes[8_192..12_288].fill(0))?;
+        let indexes = [0, 1].map(|at: usize| two[at].with_extension("index"));
+        let [first, second] = indexes.each_ref().map(fs::read);
         fs::write(&indexes[0], second?)?;
         fs::write(&indexes[1], first?)?;
 
@@ -123,7 +130,7 @@ fn produce(scratch: &Scratch, broker: &Broker, count: u64) -> Result<()> {
 /// Reads what a broker is writing, in every way; how often, and how many segments there are then.
 fn live(scratch: &Scratch, broker: &Broker, polls: usize) -> Result<(usize, usize)> {
     Admin::new(&broker.bootstrap())?.create(TOPIC, 2, &SETTINGS)?;
-    let task = Produce { count: None, size: 500, per_second: Some(3_000), ..Produce::new(&broker.bootstrap(), TOPIC, "live") };
+    let task = Produce { count: None, size: 500, per_second: Some(1_000), ..Produce::new(&broker.bootstrap(), TOPIC, "live") };
     let mut producer = Session::produce(scratch, Family::Rdkafka, task)?;
     producer.until("have records acked", |session| session.acked.len() > 1_000)?;
     let mut done = 0;

@@ -189,7 +189,7 @@ fn changes_meaning(before: &Files, after: &Files, what: &str) -> bool {
             Some("index") => !was.starts_with(is.trim_ascii_end_zeros(8)),
             // That it ends with the newest timestamp matters only in a sealed segment.
             Some("timeindex") => {
-                let is_last = before.keys().filter(|name| name.ends_with(".timeindex")).next_back() == Some(name);
+                let is_last = before.keys().rfind(|name| name.ends_with(".timeindex")) == Some(name);
                 !(is_last && was.starts_with(is.trim_ascii_end_zeros(12)))
             }
             Some("leader-epoch-checkpoint") => String::from_utf8_lossy(was).trim_end() != String::from_utf8_lossy(is).trim_end(),

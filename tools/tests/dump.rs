@@ -264,6 +264,7 @@ fn journal_frames_are_read_with_the_brokers_decoder() {
         let bytes = vec![Chunk::padded(&batch).sub(0, batch.len())];
         let item = Item::Bytes { partition: PartitionId(7), segment_base: 0, position: 4096, bytes };
         writer.frame(&[item, Item::LogStart { partition: PartitionId(7), offset: 3 }]).await.expect("written");
+        writer.frame(&[Item::LogStart { partition: PartitionId(7), offset: 4 }]).await.expect("written");
         let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean: false };
         block.write(&write, &directory).await.expect("written");
     });
@@ -286,6 +287,19 @@ fn journal_frames_are_read_with_the_brokers_decoder() {
     }
     assert_eq!(outcome, Outcome::Clean);
     assert_eq!(dumped(root.path(), &verify()).1, Outcome::Clean);
+
+    // The last frame may be torn: it was in flight. One before it may not, and no file may be missing.
+    let file = root.path().join("core-0.a");
+    let sound = fs::read(&file).expect("readable");
+    for (at, expected) in [(2 * 4096 + 70, Outcome::Clean), (4096 + 70, Outcome::Corrupt), (70, Outcome::Corrupt)] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).expect("written");
+        let (text, outcome) = dumped(root.path(), &verify());
+        assert_eq!(outcome, expected, "byte {at}: {text}");
+    }
+    fs::remove_file(&file).expect("removed");
+    assert_eq!(dumped(root.path(), &verify()).1, Outcome::Corrupt);
 }
 
 #[test]

@@ -125,11 +125,13 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 
 impl Home {
     pub(crate) fn of(partition: &Path) -> Home {
+        let partition = if partition.as_os_str().is_empty() { Path::new(".") } else { partition };
         let partition = std::path::absolute(partition).unwrap_or_else(|_| partition.to_owned());
         let data_dir = partition.parent().unwrap_or(&partition).to_owned();
         let text = std::fs::read_to_string(partition.join(MARK_FILE)).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
-        let holder = live::holder(&data_dir);
+        // Repair has the lock itself.
+        let holder = live::holder(&data_dir).filter(|holder| holder.pid != i64::from(std::process::id()));
         let clean = holder.is_none() && data_dir.join(CLEAN_SHUTDOWN).is_file();
         Home { data_dir, mark, holder, clean }
     }

@@ -54,7 +54,7 @@ pub(super) fn is_valid(file: &mut BytesAt, position: u64) -> Result<bool> {
     let left = file.size().saturating_sub(position);
     let Some(header) = Header::read(file.at(position, HEADER_BYTES)?) else { return Ok(false) };
     let size = header.size();
-    if header.magic() != MAGIC || size < LENGTH_END || size > BATCH_BYTES_MAX || size as u64 > left {
+    if header.magic() != MAGIC || !(LENGTH_END..=BATCH_BYTES_MAX).contains(&size) || size as u64 > left {
         return Ok(false);
     }
     let bytes = file.at(position, size)?;

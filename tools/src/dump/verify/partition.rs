@@ -102,8 +102,8 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
     match home.mark {
         Some(mark) if home.holder.is_some() || !(home.clean || journal::is_clean(&directory)) => {
             let line = journal::line(&directory, mark).filter(|line| line.segment_base == base_offset);
-            // In a journal that says nothing of it, nothing of it is settled.
-            Ending::Moving { settled: line.map_or(0, |line| u64::from(line.flushed)) }
+            // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
+            Ending::Moving { settled: line.map_or(0, |line| u64::from(line.batch_start)) }
         }
         None if home.holder.is_some() => Ending::Growing,
         _ => Ending::Still,

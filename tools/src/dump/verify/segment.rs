@@ -242,7 +242,7 @@ impl Pass<'_> {
                 self.found.push(Finding { level: Level::Corrupt, ..finding.action(action) });
             }
             Ending::Moving { settled } if end.position < settled => {
-                let what = format!("the journal says that the segment is flushed up to {settled}, but a batch before it is damaged");
+                let what = format!("the journal says that the segment holds every batch before {settled}, but one is damaged");
                 let finding = Finding::new(Level::Corrupt, &self.log, what).at(end.position).offset(self.sequence.end());
                 self.found.push(finding.action("restore the segment from a copy, or start the broker: it says what it can recover"));
             }
