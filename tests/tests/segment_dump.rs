@@ -18,7 +18,7 @@ const TOPIC: &str = "dumped";
 /// Small segments, so that the readers meet rolls.
 const SETTINGS: [(&str, &str); 1] = [("segment.bytes", "1048576")];
 /// How often a live broker's files are read.
-const POLLS: usize = 3_000;
+const POLLS: usize = 2_000;
 
 #[test]
 fn a_live_broker_is_read_thousands_of_times_without_a_wrong_report() {

@@ -313,7 +313,7 @@ fn the_program_says_by_its_exit_code_what_it_found() {
     assert_eq!((code(&[], &log), code(&["--verify"], &log)), (Some(0), Some(0)));
     fs::write(&log, &bytes[..bytes.len() - 3]).expect("written");
     assert_eq!((code(&[], &log), code(&["--verify"], &log)), (Some(0), Some(3)));
-    bytes[80] ^= 1;
+    bytes[65] ^= 1;
     fs::write(&log, bytes).expect("written");
     assert_eq!((code(&[], &log), code(&["--verify"], &log)), (Some(4), Some(4)));
     assert_eq!(code(&[], &partition.root.path().join("nothing.log")), Some(2));

@@ -120,6 +120,9 @@ fn read(path: &Path, core: usize, block: &Superblock, whole: bool) -> Result<Hel
         let Some((header, content)) = frame(&mut file, position, core, block)? else {
             ended = true;
             position += FRAME_ALIGNMENT;
+            if !whole {
+                break;
+            }
             continue;
         };
         let follows = !ended
@@ -154,7 +157,7 @@ fn read(path: &Path, core: usize, block: &Superblock, whole: bool) -> Result<Hel
                 && last.is_some_and(|last| header.generation == last.generation && header.sequence > last.sequence)
                 && held.generation.is_some();
         }
-        if !whole && held.generation.is_some() {
+        if !whole && (ended || held.generation.is_some()) {
             break;
         }
         position += if follows { header.frame_bytes() } else { FRAME_ALIGNMENT };
