@@ -59,8 +59,17 @@ fn a_repaired_log_is_served_by_thalweg() {
             let logs = logs(&broker.data().join(format!("{TOPIC}-{partition}")))?;
             ensure!(logs.len() > 1, "{logs:?}");
             change(&logs[0], |bytes| bytes[20_000] ^= 4)?;
-            change(logs.last().context("a log")?, |bytes| bytes.truncate(bytes.len() - 7))?;
+            change(&logs[0].with_extension("timeindex"), |bytes| bytes[3] ^= 1)?;
         }
+        // The journal counts on the active segment's length: such an end is shown, and left alone.
+        let active = logs(&broker.data().join(format!("{TOPIC}-0")))?.pop().context("a log")?;
+        let whole = fs::read(&active)?;
+        change(&active, |bytes| bytes.truncate(bytes.len() - 7))?;
+        let torn = fs::read(&active)?;
+        let (text, outcome) = dump(broker.data(), Mode::Repair { yes: true })?;
+        ensure!(outcome != Outcome::Clean && text.contains("is left as it is") && fs::read(&active)? == torn, "{text}");
+        fs::write(&active, whole)?;
+        change(&logs(&broker.data().join(format!("{TOPIC}-1")))?[0].with_extension("index"), |bytes| bytes[7] ^= 1)?;
         repair(broker.data())?;
         let kept = records(broker.data())?;
         broker.launch()?;

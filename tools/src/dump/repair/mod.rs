@@ -39,7 +39,13 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {
         let found = verify::verify_partition(directory, only, request, &progress, &mut totals)?;
-        let fixable: Vec<Finding> = found.into_iter().filter(|finding| finding.fix.is_some()).collect();
+        let active = super::inputs::Listing::of(directory)?.segments().last().copied();
+        let is_journals = |finding: &Finding| home.mark.is_some() && moves_the_end(finding, active);
+        if found.iter().any(is_journals) {
+            let log = directory.join(file_name(active.unwrap_or_default(), FileKind::Log));
+            writeln!(out, "{} is left as it is: Thalweg's journal counts on its length. Restore it from a copy", log.display())?;
+        }
+        let fixable: Vec<Finding> = found.into_iter().filter(|finding| finding.fix.is_some() && !is_journals(finding)).collect();
         if fixable.is_empty() {
             return Ok(());
         }
@@ -59,6 +65,16 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         apply(directory, &fixable)?;
     }
     Ok(())
+}
+
+/// True of what would make the active segment shorter, or follows from its being so. A journal's line says where the batches of
+/// that segment end, and a start after a crash looks for one there.
+fn moves_the_end(finding: &Finding, active: Option<i64>) -> bool {
+    match (&finding.fix, Known::of(&finding.file)) {
+        (Some(Fix::Remove { .. }), Some(Known::Segment(base_offset, _))) => Some(base_offset) == active,
+        (Some(Fix::Aside), Some(Known::Segment(offset, FileKind::Snapshot))) => active.is_some_and(|active| offset > active),
+        _ => false,
+    }
 }
 
 /// How often what a repair brought to light is repaired.
