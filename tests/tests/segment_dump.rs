@@ -69,7 +69,7 @@ fn a_repaired_log_is_served_by_thalweg() {
         let (text, outcome) = dump(broker.data(), Mode::Repair { yes: true })?;
         ensure!(outcome != Outcome::Clean && text.contains("is left as it is") && fs::read(&active)? == torn, "{text}");
         fs::write(&active, whole)?;
-        change(&logs(&broker.data().join(format!("{TOPIC}-1")))?[0].with_extension("timeindex"), |bytes| bytes[3] ^= 1)?;
+        change(&logs(&broker.data().join(format!("{TOPIC}-1")))?[1].with_extension("timeindex"), |bytes| bytes[3] ^= 1)?;
         repair(broker.data())?;
         let kept = records(broker.data())?;
         broker.launch()?;
