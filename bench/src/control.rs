@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+        ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
         RequestHeader, ResponseHeader, TopicName,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
@@ -22,12 +22,27 @@ use std::{
 /// Kafka's TOPIC_ALREADY_EXISTS.
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 
+/// Kafka's UNKNOWN_TOPIC_OR_PARTITION.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
 /// Where each partition's leader listens.
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// Leader address per partition.
     pub leaders: Vec<String>,
+}
+
+impl Topic {
+    /// The partitions of each leader, in order.
+    #[must_use]
+    pub fn by_leader(&self) -> BTreeMap<&str, Vec<i32>> {
+        let mut by_leader: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (partition, leader) in self.leaders.iter().enumerate() {
+            by_leader.entry(leader).or_default().push(partition as i32);
+        }
+        by_leader
+    }
 }
 
 fn call<Q: Encodable, R: Decodable>(address: &str, key: ApiKey, version: i16, request: &Q) -> Result<R> {
@@ -73,6 +88,26 @@ pub fn create(broker: &str, name: &str, partitions: i32) -> Result<()> {
     Ok(())
 }
 
+/// Deletes the topic, if it exists, with its data.
+///
+/// # Errors
+/// The broker's.
+pub fn delete(broker: &str, name: &str) -> Result<()> {
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(60_000);
+    let response: DeleteTopicsResponse = call(broker, ApiKey::DeleteTopics, 4, &request)?;
+    for topic in response.responses {
+        ensure!(matches!(topic.error_code, 0 | UNKNOWN_TOPIC_OR_PARTITION), "deleting {name}: Kafka error {}", topic.error_code);
+    }
+    Ok(())
+}
+
+/// True if a broker answers at this address.
+#[must_use]
+pub fn answers(broker: &str) -> bool {
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    call::<_, MetadataResponse>(broker, ApiKey::Metadata, 5, &request).is_ok_and(|response| !response.brokers.is_empty())
+}
+
 /// Finds the topic's leaders, waiting until every partition has one.
 ///
 /// # Errors
@@ -109,14 +144,10 @@ pub const LATEST: i64 = -1;
 /// The broker's.
 pub fn offsets(topic: &Topic, timestamp: i64) -> Result<Vec<i64>> {
     let mut found = vec![-1; topic.leaders.len()];
-    let mut by_leader: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (partition, leader) in topic.leaders.iter().enumerate() {
-        by_leader.entry(leader).or_default().push(partition);
-    }
-    for (leader, partitions) in by_leader {
+    for (leader, partitions) in topic.by_leader() {
         let partitions = partitions
             .into_iter()
-            .map(|partition| ListOffsetsPartition::default().with_partition_index(partition as i32).with_timestamp(timestamp))
+            .map(|partition| ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp))
             .collect();
         let wanted = ListOffsetsTopic::default().with_name(topic_name(&topic.name)).with_partitions(partitions);
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![wanted]);
