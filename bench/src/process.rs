@@ -30,11 +30,7 @@ pub fn usage(pid: Option<u32>) -> Result<Usage> {
         Ok(line.map_or(Ok(0), str::parse::<u64>)?)
     };
     let per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok(Usage {
-        cpu_seconds: ticks as f64 / per_second,
-        memory_bytes: kib("VmRSS:")? * 1024,
-        memory_bytes_max: kib("VmHWM:")? * 1024,
-    })
+    Ok(Usage { cpu_seconds: ticks as f64 / per_second, memory_bytes: kib("VmRSS:")? * 1024, memory_bytes_max: kib("VmHWM:")? * 1024 })
 }
 
 /// Pins the calling thread to a CPU.

@@ -284,7 +284,10 @@ impl Report {
         {
             let per_gb = cost.broker_cpu_seconds_per_gb.map_or_else(|| "-".to_owned(), |per_gb| format!("{per_gb:.3}"));
             let percent = cores * 100.0;
-            println!("{:<24}{per_gb:>14} s/GB, {per_request:.2} us a request, {per_record:.3} us a record, {percent:.0}% of a core", "broker's CPU");
+            println!(
+                "{:<24}{per_gb:>14} s/GB, {per_request:.2} us a request, {per_record:.3} us a record, {percent:.0}% of a core",
+                "broker's CPU"
+            );
         }
         if let Some(bytes) = cost.broker_memory_bytes_max {
             println!("{:<24}{:>14.1} MB peak", "broker's memory", bytes as f64 / 1e6);
@@ -296,7 +299,10 @@ impl Report {
         );
         let Verified { batches_acked, batches_received, batches_matched, crc_every } = &self.verified;
         let matched = batches_matched.map_or_else(String::new, |matched| format!(", {matched} matched"));
-        println!("{:<24}{batches_acked:>14} batches acked, {batches_received} received{matched}, checksum of every {crc_every}", "verified");
+        println!(
+            "{:<24}{batches_acked:>14} batches acked, {batches_received} received{matched}, checksum of every {crc_every}",
+            "verified"
+        );
         Ok(())
     }
 }

@@ -18,8 +18,22 @@ pub enum Compression {
 
 /// Values are made of these, so that a codec has something to find: LZ4 brings them to about half.
 const WORDS: [&str; 16] = [
-    "espresso ", "ristretto", "user-id: ", "delivered", "payload, ", "timestamp", "currency ", "warehouse", "quantity ", "cancelled",
-    "shipment ", "reference", "customer ", "unit-cost", "express, ", "thalweg; ",
+    "espresso ",
+    "ristretto",
+    "user-id: ",
+    "delivered",
+    "payload, ",
+    "timestamp",
+    "currency ",
+    "warehouse",
+    "quantity ",
+    "cancelled",
+    "shipment ",
+    "reference",
+    "customer ",
+    "unit-cost",
+    "express, ",
+    "thalweg; ",
 ];
 
 /// A RecordBatch v2 of one record per key (`None`: without a key), each with a value of `value_bytes` bytes.

@@ -33,7 +33,8 @@ mod tests {
     #[test]
     fn keys_hash_as_in_kafkas_own_test() {
         // org.apache.kafka.common.utils.UtilsTest.testMurmur2
-        for (key, hash) in [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536), ("abc", 479_470_107)]
+        for (key, hash) in
+            [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536), ("abc", 479_470_107)]
         {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
         }

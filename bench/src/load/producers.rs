@@ -173,11 +173,7 @@ impl Producers {
     ///
     /// # Errors
     /// The network's, the broker's, or an answer that does not fit its request.
-    pub fn step(
-        &mut self,
-        mut acked: impl FnMut(Acked) -> Result<()>,
-        mut answered: impl FnMut(Answered) -> Result<()>,
-    ) -> Result<()> {
+    pub fn step(&mut self, mut acked: impl FnMut(Acked) -> Result<()>, mut answered: impl FnMut(Answered) -> Result<()>) -> Result<()> {
         for lane in &mut self.lanes {
             lane.connection.send()?;
             lane.connection.receive(|correlation, body| {
@@ -185,7 +181,8 @@ impl Producers {
                 ensure!(correlation == expected, "answer {correlation} came in place of {expected}");
                 let mut batches = 0;
                 wire::produced(body, |partition, base| {
-                    let records = template.records_for(partition).with_context(|| format!("an ack for partition {partition}, not asked for"))?;
+                    let records =
+                        template.records_for(partition).with_context(|| format!("an ack for partition {partition}, not asked for"))?;
                     batches += 1;
                     acked(Acked { partition, base, records, due })
                 })?;

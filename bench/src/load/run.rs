@@ -104,7 +104,11 @@ impl Run {
     pub fn show(&self, tick: &Tick) {
         if self.shows {
             let state = if tick.second > 0.0 { format!("{:.0} s", tick.second) } else { "warm-up".to_owned() };
-            let rate = if tick.mb_per_second >= 10.0 { format!("{:.0} MB/s", tick.mb_per_second) } else { format!("{:.2} MB/s", tick.mb_per_second) };
+            let rate = if tick.mb_per_second >= 10.0 {
+                format!("{:.0} MB/s", tick.mb_per_second)
+            } else {
+                format!("{:.2} MB/s", tick.mb_per_second)
+            };
             let p99 = if tick.p99_us > 0 { format!("  p99 {:.2} ms", tick.p99_us as f64 / 1e3) } else { String::new() };
             eprint!("\r{} {state:>8}  {rate}  {:.0} records/s{p99}\x1b[K", self.label, tick.records_per_second);
             let _ = std::io::stderr().flush();

@@ -38,7 +38,9 @@ impl Template {
 pub fn prepare(load: &Load, topic: &Topic, partitions: &[i32], leaders: usize) -> Result<Vec<Rc<Template>>> {
     match load.keys {
         None => one_partition_each(load, topic, partitions),
-        Some(keys) => (0..KEYED_VARIANTS.min(partitions.len() * 4)).map(|seed| keyed(load, topic, partitions, leaders, keys, seed)).collect(),
+        Some(keys) => {
+            (0..KEYED_VARIANTS.min(partitions.len() * 4)).map(|seed| keyed(load, topic, partitions, leaders, keys, seed)).collect()
+        }
     }
 }
 
