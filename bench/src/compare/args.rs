@@ -6,7 +6,6 @@ use std::path::PathBuf;
 /// The workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "UPPER")]
-#[allow(missing_docs)]
 pub enum Id {
     /// Produce: 1 KiB records, 1 MiB requests, 8 partitions.
     W1,

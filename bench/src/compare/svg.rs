@@ -8,7 +8,7 @@ pub const COLOURS: [&str; 5] = ["#0b7285", "#d9480f", "#862e9c", "#5f3dc4", "#49
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 240.0;
 /// Room for labels: left, right, top, bottom.
-const MARGINS: (f64, f64, f64, f64) = (74.0, 12.0, 30.0, 34.0);
+const MARGINS: (f64, f64, f64, f64) = (78.0, 24.0, 30.0, 34.0);
 
 /// A named line.
 pub struct Series {

@@ -116,6 +116,7 @@ pub fn is_worse(line: &Line, spread: &Spread) -> bool {
 pub fn number(figure: f64, unit: &str) -> String {
     match unit {
         "B" => format!("{} MB", plain(figure / 1e6)),
+        "us" if figure >= 10_000_000.0 => format!("{} s", plain(figure / 1e6)),
         "us" if figure >= 10_000.0 => format!("{} ms", plain(figure / 1e3)),
         "" => plain(figure),
         _ => format!("{} {unit}", plain(figure)),
