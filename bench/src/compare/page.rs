@@ -35,7 +35,7 @@ pub fn page(comparison: &Comparison) -> String {
         let _ = write!(out, "<li>{}</li>", escape(&fact));
     }
     let load = comparison.machine.load_average;
-    let _ = write!(out, "<li>load average before: {load:.1} on {} CPUs</li></ul>\n", comparison.machine.cpus);
+    let _ = writeln!(out, "<li>load average before: {load:.1} on {} CPUs</li></ul>", comparison.machine.cpus);
     if comparison.settings.pairs == 1 {
         out.push_str("<p class=\"warning\">One pair only: a first sign, not a result.</p>\n");
     }

@@ -78,13 +78,14 @@ pub fn warnings(case: &super::result::CaseResult) -> Vec<String> {
     let mut warnings = Vec::new();
     for run in &case.runs {
         let cost = |name: &str| run.report[name].as_f64();
-        if let (Some(own), Some(broker)) = (cost("own_cpu_us_per_record"), cost("broker_cpu_us_per_record")) {
-            if own > broker && run.report["records"].as_f64() > Some(0.0) {
-                warnings.push(format!(
-                    "pair {}, {}: the load cost more CPU a record ({own:.3} us) than the broker ({broker:.3} us)",
-                    run.pair, run.subject
-                ));
-            }
+        if let (Some(own), Some(broker)) = (cost("own_cpu_us_per_record"), cost("broker_cpu_us_per_record"))
+            && own > broker
+            && run.report["records"].as_f64() > Some(0.0)
+        {
+            warnings.push(format!(
+                "pair {}, {}: the load cost more CPU a record ({own:.3} us) than the broker ({broker:.3} us)",
+                run.pair, run.subject
+            ));
         }
     }
     warnings
