@@ -124,6 +124,7 @@ pub fn run(args: &EndToEnd) -> Result<()> {
         wait(producers.connections().chain(consumers.connections()), sleep)?;
     }
     ledger.check(&topic)?;
+    ensure!(sent.counts.requests > 0, "nothing was acked in the measured time: measure longer");
     ensure!(
         matches.matched == producers.batches(),
         "{} batches acked, {} of them reached every consumer",

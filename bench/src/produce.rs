@@ -51,6 +51,7 @@ pub fn run(args: &Produce) -> Result<()> {
         wait(producers.connections(), sleep_us(&producers, &run))?;
     }
     ledger.check(&topic)?;
+    ensure!(meter.counts.requests > 0, "nothing was acked in the measured time: measure longer");
     let (seconds, cost) = run.cost()?;
     let verified = Verified { batches_acked: producers.batches(), ..Verified::default() };
     let mut report = Report::new("produce", seconds, &meter, &cost, verified);
