@@ -2,9 +2,8 @@
 
 use super::{
     FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, Item, JournalError, Line, Which, file_path,
-    frame::{FrameHeader, encode},
+    frame::{FrameHeader, encode_items},
     head,
-    item::Part,
 };
 use crate::{
     bugs::{self, Bug},
@@ -106,8 +105,7 @@ impl<D: Disk> JournalWriter<D> {
     /// # Errors
     /// [`JournalError::Failed`]: fatal.
     pub async fn frame(&mut self, items: &[Item]) -> Result<(), JournalError> {
-        let parts: Vec<_> = items.iter().map(Part::Item).collect();
-        let frame = encode(self.position.header(), &parts);
+        let frame = encode_items(self.position.header(), items);
         let length = frame.len() as u64;
         assert!(self.position.offset + length <= self.position.file_bytes, "a frame must fit the room of its file");
         let began_us = self.disk.now_us();
