@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 /// Batches from this size on, in bytes, are received apart from their request: those that skip the journal.
 pub const BATCH_BYTES_MIN: usize = 256 << 10;
+/// Larger ones go into chunks of the tail's own size, which it gives back one by one.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes behind the batch at most: tagged fields, which nobody sends so far.
 const REST_BYTES_MAX: usize = 1 << 10;
 /// The versions with this layout.
@@ -75,7 +77,7 @@ pub fn find(start: &[u8], request_bytes: usize) -> Option<LargeProduce<'_>> {
     let batch_bytes = usize::try_from(rest.length()?).ok()?;
     let batch_at = rest.at;
     let rest_bytes = request_bytes.checked_sub(batch_at)?.checked_sub(batch_bytes)?;
-    if batch_bytes < BATCH_BYTES_MIN || rest_bytes > REST_BYTES_MAX {
+    if !(BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&batch_bytes) || rest_bytes > REST_BYTES_MAX {
         return None;
     }
     let mut head = Vec::with_capacity(length_at + 4 + rest_bytes);

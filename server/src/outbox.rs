@@ -128,10 +128,11 @@ impl Outgoing {
             batch.add(first)?;
         }
         poll_fn(|context| {
-            // A refusal stays where it is until what is before it has been sent.
+            // A refusal stays where it is until what is before it has been sent, and so does what may wait for the disk.
+            let goes_along = |answer: &Result<Reply, Refused>| answer.as_ref().is_ok_and(|reply| !reply.reads_a_file());
             while batch.counted < BATCH_BYTES_MAX
                 && self.poll_front(context) == Poll::Ready(true)
-                && let Some(next) = self.pop(Result::is_ok)
+                && let Some(next) = self.pop(goes_along)
             {
                 if batch.add(next).is_err() {
                     unreachable!("it was looked at");

@@ -13,7 +13,8 @@ use std::{cell::Cell, fmt, ops::Deref, rc::Rc};
 /// The size of a tail's chunk, in bytes.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
-/// A block-aligned buffer. Bytes below `filled` never change; bytes above belong to whoever fills it.
+/// A block-aligned buffer. Bytes below `filled` don't change while anybody else has a part of it; bytes above belong to
+/// whoever fills it.
 pub struct Chunk {
     memory: Memory,
     /// Nothing is filled from here on: the capacity, or a block where its owner has ended it.
@@ -179,7 +180,8 @@ impl Slice {
 impl Deref for Slice {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: within the allocation. Bytes below `filled` never change; those of a padded last block are not
+        // SAFETY: within the allocation. Bytes below `filled` change only through the sole slice, borrowed mutably
+        // (`Slice::overwrite_front`); those of a padded last block are not
         // filled while a write of them is in flight (`Chunk::blocks`).
         unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start), self.end - self.start) }
     }

@@ -271,7 +271,10 @@ fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &i
         tracing::warn!("{}: {error}; appends are refused until there is space", partition.directory.display());
     }
     partition.no_space = Some(NoSpace { retry_at_ms: now_ms + SPACE_RETRY_MS, at_roll, is_probing: false });
-    partition.recount(&core.limits);
+    // What has no home doesn't stop the others.
+    if partition.recount(&core.limits) {
+        core.admit_waiting();
+    }
     // What waits for the next segment can't become durable without space; what the active one has goes to the journal, as
     // long as the credit lasts.
     let waits_for_roll = partition.stretches.len() > 1;

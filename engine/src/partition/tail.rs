@@ -143,6 +143,7 @@ impl Tail {
         }
         let len = (bytes.len() - copied) as u64;
         let (chunk, range) = bytes.into_chunk();
+        assert!(range.end == chunk.filled() && Rc::strong_count(&chunk) == 1, "an adopted chunk is nobody else's, and filled to its end");
         self.budget.take(chunk.capacity());
         self.chunks.push_back(Held { position: self.end, offset: range.start + copied, chunk });
         self.end += len;

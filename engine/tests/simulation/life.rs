@@ -162,7 +162,7 @@ impl Broker {
     /// Every other batch is received where its partition's tail can adopt it, as the broker does with large ones.
     fn take_in(&self, log: &Log<SimDisk>, id: PartitionId, batch: &Batch) -> Result<Appended, AppendError> {
         let now_ms = self.outside.now_ms.get();
-        let phase = log.append_phase(id).filter(|_| batch.label.is_multiple_of(2) && std::env::var("NOADOPT").is_err());
+        let phase = log.append_phase(id).filter(|_| batch.label.is_multiple_of(2));
         let Some(phase) = phase else { return log.append(id, &batch.bytes, now_ms) };
         let chunk = Chunk::for_receiving(batch.bytes.len(), phase);
         let start = chunk.filled();

@@ -83,6 +83,12 @@ impl Reply {
         }
     }
 
+    /// Whether a part of it comes from a segment's file.
+    #[must_use]
+    pub fn reads_a_file(&self) -> bool {
+        matches!(self, Reply::Parts(parts) if parts.iter().any(|part| matches!(part, Part::File { .. })))
+    }
+
     /// Whether nothing of it is known or there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -19,7 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, net::TcpListener, rc::Rc, time::Duration};
+use std::{convert::Infallible, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::Semaphore};
 
 /// Connections at a time; others wait to be accepted.
@@ -58,20 +58,19 @@ pub fn serve(listener: TcpListener, remote: Remote, about: About) -> anyhow::Res
 
 async fn accept(listener: TcpListener, server: Rc<Server>) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let free = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let _ = free.acquire().await.map(tokio::sync::SemaphorePermit::forget);
+        let place = Arc::clone(&free).acquire_owned().await.map_err(std::io::Error::other)?;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (server, free) = (Rc::clone(&server), Rc::clone(&free));
+                let server = Rc::clone(&server);
                 tokio::task::spawn_local(async move {
                     connection(server, stream).await;
-                    free.add_permits(1);
+                    drop(place);
                 });
             }
             Err(error) => {
                 tracing::warn!("metrics: accept: {error}");
-                free.add_permits(1);
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }

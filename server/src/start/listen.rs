@@ -16,6 +16,12 @@ use std::{
 /// ended, which takes milliseconds, and on a disk that is slow to flush as long as the flush.
 const PORT_WAIT: Duration = Duration::from_secs(30);
 
+/// How long it waits for a port that another broker holds.
+const BROKER_WAIT: Duration = Duration::from_secs(5);
+
+/// The name of the broker's process.
+const BROKER: &str = "thalweg";
+
 /// How often it looks meanwhile.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
@@ -83,10 +89,13 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
 }
 
 fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
+    let began = Instant::now();
     loop {
         match bind_one(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => match port::owner(address.port()) {
                 Owner::Nobody => thread::sleep(PORT_RETRY),
+                // One that is being stopped, or was killed and is not gone yet.
+                Owner::Process { name, .. } if name == BROKER && began.elapsed() < BROKER_WAIT => thread::sleep(PORT_RETRY),
                 Owner::Process { .. } | Owner::User(_) => return Err(error),
             },
             bound => return bound,

@@ -1,7 +1,7 @@
 //! Who listens on a port, by `/proc`: an operator is told what to stop, and a killed broker's port is told from one that
-//! is in use. Its socket lives until the I/O of its rings has ended, and belongs to no process any more.
+//! is in use. Its socket lives until the I/O of its rings has ended; when the process is gone it belongs to nobody.
 
-use std::{fmt, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fmt, fs, path::Path};
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -27,7 +27,9 @@ impl fmt::Display for Owner {
         match self {
             Owner::Process { pid, name } => write!(f, "process {pid} ({name}) listens on it"),
             Owner::User(uid) => write!(f, "a program of user {uid} listens on it"),
-            Owner::Nobody => write!(f, "no process listens on it, but what has ended or an outgoing connection holds it"),
+            Owner::Nobody => {
+                write!(f, "no process that can be seen listens on it, but one that has ended, or an outgoing connection, holds it")
+            }
         }
     }
 }
@@ -35,7 +37,7 @@ impl fmt::Display for Owner {
 /// Who listens on `port`, on any address. [`Owner::Nobody`] also if nobody listens any more.
 pub fn owner(port: u16) -> Owner {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let own = fs::metadata("/proc/self").map_or(0, |metadata| metadata.uid());
+    let own = rustix::process::getuid().as_raw();
     for (inode, uid) in tables.iter().flat_map(|table| listeners(table, port)) {
         if let Some(pid) = holder(inode) {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
