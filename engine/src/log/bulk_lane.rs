@@ -255,8 +255,10 @@ fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &i
     }
     partition.no_space = Some(NoSpace { retry_at_ms: now_ms + SPACE_RETRY_MS, at_roll, is_probing: false });
     partition.recount(&core.limits);
-    let has_untaken = partition.stretches.len() > 1 || partition.progress.taken() < partition.progress.end();
-    if has_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal)) {
+    // What waits for the next segment has no place in the journal: it would wait until somebody appends.
+    let waits_for_roll = partition.stretches.len() > 1;
+    let has_untaken = partition.progress.taken() < partition.progress.end();
+    if waits_for_roll || has_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal)) {
         partition.must_discard = true;
     }
     if partition.is_closing {
@@ -273,6 +275,7 @@ fn sealed<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, ending: Ending<
                 base_offset: ending.indexes.offsets.base_offset(),
                 bytes: ending.bytes,
                 has_transactions: !ending.indexes.transactions.entries().is_empty(),
+                written_ms: Some(now_ms),
             });
             partition.begin_next(active);
             if ending.epochs.len() == partition.epochs.entries().len() {
