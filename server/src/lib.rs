@@ -12,6 +12,7 @@ pub mod controller;
 pub mod core;
 pub mod errors;
 pub mod groups;
+pub mod keeping;
 pub mod net;
 pub mod settings;
 pub mod signal;

@@ -12,7 +12,9 @@ mod signals;
 use crate::{
     catalog,
     config::{Cli, Config},
-    controller, core, net,
+    controller, core,
+    keeping::Cleaner,
+    net,
 };
 use anyhow::{Context, anyhow, bail};
 use engine::{
@@ -52,6 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
     screen::show(&config, &settings.nodes, &directory, &limits);
     let (events, happened) = channel();
+    let cleaner = Cleaner::spawn(directory.lock.as_raw_fd(), !directory.direct)?;
     signals::watch(events.clone());
     for (topic, partitions) in &recovered.prepared.taken_over {
         println!("  taken over     topic {topic}, {partitions} partitions found in the data directory");
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
                 settings: settings.clone(),
                 mailbox,
                 sockets,
+                cleaner: cleaner.clone(),
             },
             events.clone(),
         )?);
