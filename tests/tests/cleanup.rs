@@ -136,7 +136,7 @@ fn segments(directory: &Path) -> Result<Vec<i64>> {
 
 /// Up to where we have compacted.
 fn first_dirty(broker: &Broker) -> Result<i64> {
-    let text = std::fs::read_to_string(broker.data().join(format!("{TOPIC}-0/thalweg.cleaned"))).unwrap_or_default();
+    let text = std::fs::read_to_string(broker.data().join(format!("{TOPIC}-0/thalweg.compacted"))).unwrap_or_default();
     Ok(text.lines().find_map(|line| line.strip_prefix("first dirty: ")?.parse().ok()).unwrap_or(0))
 }
 

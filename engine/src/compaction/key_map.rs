@@ -75,7 +75,7 @@ impl KeyMap {
 
     /// Where the hash is, or would go.
     fn slot(&self, hash: [u64; 2]) -> usize {
-        let mut at = (u128::from(hash[0]) * self.slots.len() as u128 >> 64) as usize;
+        let mut at = ((u128::from(hash[0]) * self.slots.len() as u128) >> 64) as usize;
         while self.slots[at].offset >= 0 && self.slots[at].hash != hash {
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }

@@ -13,13 +13,18 @@ use std::{io, path::PathBuf};
 /// already does not get a segment for each, and whoever reads them has a moment to do so.
 const ROLL_PAUSE_MS: i64 = 5_000;
 
+/// What was appended is durable by then, as a rule, in ms.
+const SETTLE_MS: i64 = 1_000;
+
 /// What a look at a partition's oldest segment shows.
 enum Oldest {
     /// A sealed one, and the offset behind it.
     Sealed { segment: SealedSegment, next_base: i64 },
     /// There is only the one that is appended to: what is known of it.
     Active(Facts),
-    /// Nothing is there yet, or something is under way that is looked at when it has ended.
+    /// What was appended is not durable yet.
+    Unsettled,
+    /// Nothing is there yet, or a segment is being ended: that is looked at when it has happened.
     None,
 }
 
@@ -43,7 +48,8 @@ fn look<D: Disk>(partition: &Partition<D>) -> Look {
     let is_settled = partition.high_watermark == partition.log_end();
     let oldest = match partition.sealed.first() {
         Some(segment) => Oldest::Sealed { segment: *segment, next_base: next_base(1) },
-        None if is_rolling || front.end() == 0 || !is_settled => Oldest::None,
+        None if is_rolling || front.end() == 0 => Oldest::None,
+        None if !is_settled => Oldest::Unsettled,
         None => Oldest::Active(Facts {
             bytes: front.end(),
             newest_ms: partition.indexes.newest().map(|newest| newest.0),
@@ -88,6 +94,7 @@ pub(super) async fn keep<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i64) 
         let Some(retention) = look.retention else { return Ok(next) };
         match look.oldest {
             Oldest::None => return Ok(next),
+            Oldest::Unsettled => return Ok(earlier(next, Some(now_ms + SETTLE_MS))),
             Oldest::Active(facts) => {
                 let Some(ends) = retention.age_ends(&facts, now_ms) else { return Ok(next) };
                 let ends = ends.max(look.roll_from);
