@@ -10,7 +10,6 @@ use thalweg_tests::broker::{Broker, Kind, Options};
 use thalweg_tests::kafka::require_kafka;
 use thalweg_tests::reader::read_topic;
 use thalweg_tests::records::Record;
-use thalweg_tests::scratch::Scratch;
 use thalweg_tests::wire::{Wire, batch, batch_of_one, now_ms};
 
 /// A bound for a hang, not a claim about speed.
