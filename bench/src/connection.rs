@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io::{ErrorKind, IoSlice, Read, Write},
     net::TcpStream,
@@ -24,6 +25,8 @@ pub struct Connection {
     begin: usize,
     end: usize,
     spare: Vec<Vec<u8>>,
+    /// poll said that there is something to receive.
+    readable: Cell<bool>,
 }
 
 impl Connection {
@@ -43,6 +46,7 @@ impl Connection {
             begin: 0,
             end: 0,
             spare: Vec::new(),
+            readable: Cell::new(false),
         })
     }
 
@@ -103,11 +107,14 @@ impl Connection {
         }
     }
 
-    /// Receives what is there and hands out each whole response: its correlation id and body.
+    /// Receives what is there (if [`wait`] found something) and hands out each whole response: its correlation id and body.
     ///
     /// # Errors
     /// The network's, a closed connection, or what `each` says.
     pub fn receive(&mut self, mut each: impl FnMut(i32, &[u8]) -> Result<()>) -> Result<()> {
+        if !self.readable.take() {
+            return Ok(());
+        }
         loop {
             if self.end == self.incoming.len() {
                 let waiting = self.end - self.begin;
@@ -170,10 +177,10 @@ impl AsFd for Connection {
 ///
 /// # Errors
 /// poll's.
-pub fn wait(connections: &[Connection], timeout_us: i64) -> Result<()> {
+pub fn wait<'a>(connections: impl Iterator<Item = &'a Connection> + Clone, timeout_us: i64) -> Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut waiting: Vec<PollFd<'_>> = connections
-        .iter()
+        .clone()
         .map(|connection| {
             let flags = if connection.wants_to_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             PollFd::new(connection, flags)
@@ -181,7 +188,15 @@ pub fn wait(connections: &[Connection], timeout_us: i64) -> Result<()> {
         .collect();
     let timeout = Timespec { tv_sec: timeout_us / 1_000_000, tv_nsec: timeout_us % 1_000_000 * 1_000 };
     match poll(&mut waiting, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
+    for (connection, found) in connections.zip(&waiting) {
+        // An error or a hang-up is found by reading, too.
+        if found.revents().intersects(!PollFlags::OUT) {
+            connection.readable.set(true);
+        }
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! What comes before and after the load, on a blocking connection: topics, leaders, offsets.
 
+use crate::{batch, clock::wall_ms};
 use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-        RequestHeader, ResponseHeader, TopicName,
+        ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest,
+        ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
         create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_request::MetadataRequestTopic,
+        produce_request::{PartitionProduceData, TopicProduceData},
     },
     protocol::{Decodable, Encodable, StrBytes},
 };
@@ -22,12 +24,27 @@ use std::{
 /// Kafka's TOPIC_ALREADY_EXISTS.
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 
+/// Kafka's UNKNOWN_TOPIC_OR_PARTITION.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
 /// Where each partition's leader listens.
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// Leader address per partition.
     pub leaders: Vec<String>,
+}
+
+impl Topic {
+    /// The partitions of each leader, in order.
+    #[must_use]
+    pub fn by_leader(&self) -> BTreeMap<&str, Vec<i32>> {
+        let mut by_leader: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (partition, leader) in self.leaders.iter().enumerate() {
+            by_leader.entry(leader).or_default().push(partition as i32);
+        }
+        by_leader
+    }
 }
 
 fn call<Q: Encodable, R: Decodable>(address: &str, key: ApiKey, version: i16, request: &Q) -> Result<R> {
@@ -73,6 +90,26 @@ pub fn create(broker: &str, name: &str, partitions: i32) -> Result<()> {
     Ok(())
 }
 
+/// Deletes the topic, if it exists, with its data.
+///
+/// # Errors
+/// The broker's.
+pub fn delete(broker: &str, name: &str) -> Result<()> {
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(60_000);
+    let response: DeleteTopicsResponse = call(broker, ApiKey::DeleteTopics, 4, &request)?;
+    for topic in response.responses {
+        ensure!(matches!(topic.error_code, 0 | UNKNOWN_TOPIC_OR_PARTITION), "deleting {name}: Kafka error {}", topic.error_code);
+    }
+    Ok(())
+}
+
+/// True if a broker answers at this address.
+#[must_use]
+pub fn answers(broker: &str) -> bool {
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    call::<_, MetadataResponse>(broker, ApiKey::Metadata, 5, &request).is_ok_and(|response| !response.brokers.is_empty())
+}
+
 /// Finds the topic's leaders, waiting until every partition has one.
 ///
 /// # Errors
@@ -98,32 +135,62 @@ pub fn topic(broker: &str, name: &str) -> Result<Topic> {
     anyhow::bail!("topic {name} has no leaders")
 }
 
+/// Produces one record into partition 0 of a topic that exists, with acks=all, and waits for the ack.
+///
+/// # Errors
+/// The broker's, or it does not run yet.
+pub fn produce_one(broker: &str, name: &str) -> Result<()> {
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+    let response: MetadataResponse = call(broker, ApiKey::Metadata, 5, &request)?;
+    let found = response.topics.first().and_then(|topic| topic.partitions.iter().find(|partition| partition.partition_index == 0));
+    let leader = found.context("partition 0 is not known yet")?.leader_id;
+    let leader = response.brokers.iter().find(|broker| broker.node_id == leader).context("partition 0 has no leader yet")?;
+    let batch = batch::encode(&[None], 100, batch::Compression::None, wall_ms())?;
+    let partition = PartitionProduceData::default().with_index(0).with_records(Some(batch.into()));
+    let topic = TopicProduceData::default().with_name(topic_name(name)).with_partition_data(vec![partition]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(60_000).with_topic_data(vec![topic]);
+    let response: ProduceResponse = call(&format!("{}:{}", leader.host, leader.port), ApiKey::Produce, 7, &request)?;
+    for partition in response.responses.iter().flat_map(|topic| &topic.partition_responses) {
+        ensure!(partition.error_code == 0, "producing one record: Kafka error {}", partition.error_code);
+    }
+    Ok(())
+}
+
 /// ListOffsets for the first offset.
 pub const EARLIEST: i64 = -2;
 /// ListOffsets for the end.
 pub const LATEST: i64 = -1;
 
-/// The offset of each partition at `timestamp` ([`EARLIEST`] or [`LATEST`]).
+/// Kafka's UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE and NOT_LEADER_OR_FOLLOWER: a new topic's leaders may not be ready.
+const NOT_READY: [i16; 3] = [UNKNOWN_TOPIC_OR_PARTITION, 5, 6];
+
+/// The offset of each partition at `timestamp` ([`EARLIEST`] or [`LATEST`]); waits until every leader is ready.
 ///
 /// # Errors
-/// The broker's.
+/// The broker's, or a leader that is not ready within 30 s.
 pub fn offsets(topic: &Topic, timestamp: i64) -> Result<Vec<i64>> {
     let mut found = vec![-1; topic.leaders.len()];
-    let mut by_leader: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (partition, leader) in topic.leaders.iter().enumerate() {
-        by_leader.entry(leader).or_default().push(partition);
-    }
-    for (leader, partitions) in by_leader {
-        let partitions = partitions
+    for (leader, partitions) in topic.by_leader() {
+        let wanted = partitions
             .into_iter()
-            .map(|partition| ListOffsetsPartition::default().with_partition_index(partition as i32).with_timestamp(timestamp))
+            .map(|partition| ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp))
             .collect();
-        let wanted = ListOffsetsTopic::default().with_name(topic_name(&topic.name)).with_partitions(partitions);
+        let wanted = ListOffsetsTopic::default().with_name(topic_name(&topic.name)).with_partitions(wanted);
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![wanted]);
-        let response: ListOffsetsResponse = call(leader, ApiKey::ListOffsets, 5, &request)?;
-        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-            ensure!(partition.error_code == 0, "ListOffsets: Kafka error {}", partition.error_code);
-            found[partition.partition_index as usize] = partition.offset;
+        for attempt in 0.. {
+            let response: ListOffsetsResponse = call(leader, ApiKey::ListOffsets, 5, &request)?;
+            let partitions = || response.topics.iter().flat_map(|topic| &topic.partitions);
+            match partitions().map(|partition| partition.error_code).find(|error| *error != 0) {
+                Some(error) if NOT_READY.contains(&error) && attempt < 300 => std::thread::sleep(Duration::from_millis(100)),
+                Some(error) => anyhow::bail!("ListOffsets: Kafka error {error}"),
+                None => {
+                    for partition in partitions() {
+                        found[partition.partition_index as usize] = partition.offset;
+                    }
+                    break;
+                }
+            }
         }
     }
     Ok(found)

@@ -5,10 +5,15 @@
 
 mod args;
 mod batch;
+mod catch_up;
 mod clock;
+mod cold;
+mod compare;
 mod connection;
 mod consume;
 mod control;
+mod end_to_end;
+mod load;
 mod plain_send;
 mod process;
 mod produce;
@@ -22,6 +27,9 @@ fn main() -> anyhow::Result<()> {
     match args.command {
         args::Command::Produce(produce) => produce::run(&produce),
         args::Command::Consume(consume) => consume::run(&consume),
+        args::Command::EndToEnd(both) => end_to_end::run(&both),
+        args::Command::CatchUp(catch_up) => catch_up::run(&catch_up),
         args::Command::PlainSend(plain) => plain_send::run(&plain),
+        args::Command::Compare(compare) => compare::run(&compare),
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::{
     args::PlainSend,
+    cold,
+    load::Meter,
     process,
-    report::{Cost, Counts, Report},
+    report::{Cost, Report, Verified},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -39,6 +41,9 @@ pub fn run(args: &PlainSend) -> Result<()> {
     let mut senders: Vec<TcpStream> =
         (0..receivers.len()).map(|_| listener.accept().map(|accepted| accepted.0)).collect::<Result<_, _>>()?;
     process::pin(args.cpu)?;
+    if let Some(file) = args.file.as_ref().filter(|_| args.cold) {
+        cold::evict(file)?;
+    }
     let source = args.file.as_ref().map(File::open).transpose().context("opening the file to send")?;
     let file_bytes = source.as_ref().map(|file| file.metadata().map(|metadata| metadata.len())).transpose()?;
     let memory = vec![0x5a; args.send_bytes];
@@ -47,12 +52,15 @@ pub fn run(args: &PlainSend) -> Result<()> {
     let end = begin + Duration::from_secs_f64(args.seconds);
     let mut positions = vec![0u64; senders.len()];
     let mut requests = 0;
-    while Instant::now() < end {
+    while Instant::now() < end && !(args.cold && positions.iter().all(|position| Some(*position) >= file_bytes)) {
         for (stream, position) in senders.iter_mut().zip(&mut positions) {
             match (&source, file_bytes) {
                 (Some(file), Some(whole)) => {
                     anyhow::ensure!(whole > 0, "the file is empty");
                     if *position >= whole {
+                        if args.cold {
+                            continue;
+                        }
                         *position = 0;
                     }
                     rustix::fs::sendfile(&*stream, file, Some(position), args.send_bytes)?;
@@ -69,5 +77,7 @@ pub fn run(args: &PlainSend) -> Result<()> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     let cost = Cost { broker: None, own: (own_before, process::usage(None)?) };
-    Report::new("plain-send", seconds, &Counts { requests, records: 0, bytes }, None, &cost).print(args.json)
+    let mut meter = Meter::new()?;
+    meter.count(true, requests, 0, bytes);
+    Report::new("plain-send", seconds, &meter, &cost, Verified::default()).print(args.json)
 }

@@ -8,6 +8,8 @@ use std::fs;
 pub struct Usage {
     /// User and system time in seconds.
     pub cpu_seconds: f64,
+    /// The resident size, in bytes.
+    pub memory_bytes: u64,
     /// The largest resident size so far, in bytes.
     pub memory_bytes_max: u64,
 }
@@ -23,9 +25,12 @@ pub fn usage(pid: Option<u32>) -> Result<Usage> {
     let fields: Vec<&str> = stat.rsplit_once(')').context("a name")?.1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     let status = fs::read_to_string(format!("{directory}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next());
+    let kib = |name| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
+        Ok(line.map_or(Ok(0), str::parse::<u64>)?)
+    };
     let per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok(Usage { cpu_seconds: ticks as f64 / per_second, memory_bytes_max: peak.map_or(Ok(0), str::parse::<u64>)? * 1024 })
+    Ok(Usage { cpu_seconds: ticks as f64 / per_second, memory_bytes: kib("VmRSS:")? * 1024, memory_bytes_max: kib("VmHWM:")? * 1024 })
 }
 
 /// Pins the calling thread to a CPU.

@@ -2,176 +2,150 @@
 
 use crate::{
     args::Produce,
-    batch,
-    clock::{Clock, wall_ms},
-    connection::{Connection, wait},
-    control, process,
-    report::{Cost, Counts, Report},
-    wire,
+    connection::wait,
+    control,
+    load::{Acked, Load, Meter, Pace, Producers, Run},
+    report::{Report, Shape, Verified},
 };
-use anyhow::{Context, Result, ensure};
-use hdrhistogram::Histogram;
+use anyhow::{Result, ensure};
 use std::{
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// One connection's share of the load.
-struct Lane {
-    /// Its partitions, used in turn.
-    partitions: Vec<i32>,
-    next: usize,
-    /// When each request in flight was due, and its partition. Answers come in this order.
-    in_flight: VecDeque<(Instant, i32)>,
-}
-
-/// What has been acked, and what it took.
-struct Tally {
-    records_per_request: u64,
-    batch_bytes: u64,
-    /// Lowest and highest end acked per partition, and how many requests.
-    acked: BTreeMap<i32, (u64, i64)>,
-    latency: Histogram<u64>,
-    counts: Counts,
-}
-
-impl Tally {
-    fn answer(&mut self, clock: &Clock, due: Instant, expected: i32, body: &[u8]) -> Result<()> {
-        let (partition, base) = wire::produced(body)?;
-        ensure!(partition == expected, "an answer for partition {partition} came in place of {expected}");
-        let now = Instant::now();
-        let entry = self.acked.entry(partition).or_insert((0, 0));
-        let end = base + self.records_per_request as i64;
-        entry.0 += 1;
-        entry.1 = entry.1.max(end);
-        if clock.measures(now) {
-            self.counts.requests += 1;
-            self.counts.records += self.records_per_request;
-            self.counts.bytes += self.batch_bytes;
-            self.latency.saturating_record((now - due).as_micros() as u64);
-        }
-        Ok(())
-    }
-}
+/// How long a turn of a loop sleeps at most.
+pub const TURN_US_MAX: i64 = 100_000;
 
 /// Runs it.
 ///
 /// # Errors
 /// The broker's, or data that is not where the broker said.
 pub fn run(args: &Produce) -> Result<()> {
-    ensure!(args.acks != 0, "acks=0 is not answered, so there is nothing to measure");
-    ensure!(args.records > 0 && args.in_flight > 0 && args.clients > 0, "records, in-flight and clients are at least 1");
-    process::pin(args.common.cpu)?;
-    control::create(&args.common.broker, &args.common.topic, args.partitions)?;
+    control::create(&args.common.broker, &args.common.topic, args.load.partitions)?;
     let topic = control::topic(&args.common.broker, &args.common.topic)?;
-    let before = control::offsets(&topic, control::LATEST)?;
-
-    let bytes: Rc<[u8]> = batch::encode(args.records, args.record_bytes, wall_ms()).into();
-    let prefixes: Vec<Vec<u8>> =
-        (0..topic.leaders.len()).map(|partition| wire::produce_prefix(&topic.name, partition as i32, args.acks, bytes.len())).collect();
-    let (mut connections, mut lanes) = open(args, &topic)?;
-    let mut tally = Tally {
-        records_per_request: args.records as u64,
-        batch_bytes: bytes.len() as u64,
-        acked: BTreeMap::new(),
-        latency: Histogram::new_with_bounds(1, 60_000_000, 3)?,
-        counts: Counts::default(),
-    };
-
-    let clock = Clock::start(args.common.warm_up, args.common.seconds);
-    let mut schedule = args.rate.map(|rate| (Instant::now(), Duration::from_secs_f64(1.0 / rate), 0usize));
-    let mut usage_before = None;
-    let deadline = clock.end + Duration::from_secs(60);
-    let usages = || -> Result<_> { Ok((args.common.broker_pid.map(|pid| process::usage(Some(pid))).transpose()?, process::usage(None)?)) };
-    let mut usage_after = None;
+    let load = args.load.load();
+    let mut ledger = Ledger::new(&topic)?;
+    let mut run = Run::start("produce", &args.common)?;
+    let mut producers = Producers::open(&load, &topic)?;
+    let mut meter = Meter::new()?;
+    let bytes_max = args.gb_max.map_or(u64::MAX, |gb| (gb * 1e9) as u64);
+    let mut unsent = None;
     loop {
         let now = Instant::now();
-        if usage_before.is_none() && now >= clock.begin {
-            usage_before = Some(usages()?);
+        run.turn(now)?;
+        if meter.counts.bytes >= bytes_max {
+            run.finish(now)?;
         }
-        if usage_after.is_none() && now >= clock.end {
-            usage_after = Some(usages()?);
-        }
-        let sending = now < clock.end;
-        if sending {
-            match &mut schedule {
-                Some((due, interval, lane)) => {
-                    while *due <= now {
-                        enqueue(&mut connections[*lane], &mut lanes[*lane], &prefixes, &bytes, *due);
-                        *lane = (*lane + 1) % lanes.len();
-                        *due += *interval;
-                    }
-                }
-                None => {
-                    for (connection, lane) in connections.iter_mut().zip(&mut lanes) {
-                        while lane.in_flight.len() < args.in_flight {
-                            enqueue(connection, lane, &prefixes, &bytes, now);
-                        }
-                    }
-                }
+        if run.goes_on(now) {
+            producers.queue(now, usize::MAX);
+        } else {
+            unsent.get_or_insert_with(|| give_up(&mut producers, &mut meter, &run));
+            if producers.is_idle() {
+                break;
             }
-        } else if lanes.iter().all(|lane| lane.in_flight.is_empty()) {
-            break;
         }
-        ensure!(now < deadline, "requests were not answered within 60 s");
-        for (connection, lane) in connections.iter_mut().zip(&mut lanes) {
-            connection.send()?;
-            connection.receive(|_, body| {
-                let (due, partition) = lane.in_flight.pop_front().context("an answer without a request")?;
-                tally.answer(&clock, due, partition, body)
-            })?;
+        step(&mut producers, &mut meter, &mut ledger, &run, &load)?;
+        if let Some(tick) = run.tick(&mut meter, now) {
+            run.show(&tick);
         }
-        let until = match &schedule {
-            Some((due, ..)) if sending => due.saturating_duration_since(Instant::now()).as_micros() as i64,
-            _ => 100_000,
-        };
-        let refill = sending && schedule.is_none() && lanes.iter().any(|lane| lane.in_flight.len() < args.in_flight);
-        if !refill && until > 0 {
-            wait(&connections, until)?;
-        }
+        wait(producers.connections(), sleep_us(&producers, &run))?;
     }
-    check(&topic, &before, &tally)?;
-    let (broker_before, own_before) = usage_before.context("the run was too short")?;
-    let (broker_after, own_after) = usage_after.context("the run was too short")?;
-    let cost = Cost { broker: broker_before.zip(broker_after), own: (own_before, own_after) };
-    Report::new("produce", args.common.seconds, &tally.counts, Some(&tally.latency), &cost).print(args.common.json)
+    ledger.check(&topic)?;
+    ensure!(meter.counts.requests > 0, "nothing was acked in the measured time: measure longer");
+    let (seconds, cost) = run.cost()?;
+    let verified = Verified { batches_acked: producers.batches(), ..Verified::default() };
+    let mut report = Report::new("produce", seconds, &meter, &cost, verified);
+    report.load = Some(Shape::new(&load, topic.leaders.len(), &meter.counts));
+    report.requests_unsent = unsent.filter(|_| load.pace != Pace::Closed);
+    report.print(args.common.json)
 }
 
-fn open(args: &Produce, topic: &control::Topic) -> Result<(Vec<Connection>, Vec<Lane>)> {
-    let mut by_leader: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for (partition, leader) in topic.leaders.iter().enumerate() {
-        by_leader.entry(leader).or_default().push(partition as i32);
+/// One turn of the producers, with its acks in the ledger and its times in the meter.
+///
+/// # Errors
+/// The network's or the broker's.
+pub fn step(producers: &mut Producers, meter: &mut Meter, ledger: &mut Ledger, run: &Run, load: &Load) -> Result<()> {
+    producers.step(
+        |acked| {
+            ledger.ack(&acked);
+            Ok(())
+        },
+        |answered| {
+            let now = Instant::now();
+            meter.count(run.measures(now), 1, answered.records, answered.bytes);
+            // In an open loop what was due in the measured time counts, however late its answer.
+            let timed = if load.pace == Pace::Closed { now } else { answered.due };
+            meter.time(run.measures(timed), now - answered.due);
+            Ok(())
+        },
+    )
+}
+
+/// At the end: what was due and never sent counts with the time that it had waited.
+pub fn give_up(producers: &mut Producers, meter: &mut Meter, run: &Run) -> u64 {
+    let late = producers.give_up_late();
+    for due in &late {
+        meter.time(run.measures(*due), run.end().saturating_duration_since(*due));
     }
-    let (mut connections, mut lanes) = (Vec::new(), Vec::new());
-    for client in 0..args.clients {
-        for (leader, partitions) in &by_leader {
-            connections.push(Connection::open(leader)?);
-            lanes.push(Lane { partitions: partitions.clone(), next: client % partitions.len(), in_flight: VecDeque::new() });
+    late.len() as u64
+}
+
+/// How long a turn may sleep: until the next request is due.
+#[must_use]
+pub fn sleep_us(producers: &Producers, run: &Run) -> i64 {
+    let now = Instant::now();
+    if !run.goes_on(now) {
+        return TURN_US_MAX;
+    }
+    let until_end = run.end().saturating_duration_since(now);
+    let until = match producers.next_due() {
+        Some(due) => due.saturating_duration_since(now).min(until_end),
+        None if producers.has_room() => Duration::ZERO,
+        None => until_end,
+    };
+    (until.as_micros() as i64).min(TURN_US_MAX)
+}
+
+/// What was acked in each partition, to be compared with the log's ends.
+pub struct Ledger {
+    before: Vec<i64>,
+    /// Records acked and the highest end that an ack named.
+    acked: BTreeMap<i32, (i64, i64)>,
+}
+
+impl Ledger {
+    /// Nothing acked yet.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub fn new(topic: &control::Topic) -> Result<Ledger> {
+        Ok(Ledger { before: control::offsets(topic, control::LATEST)?, acked: BTreeMap::new() })
+    }
+
+    /// The ends before the run.
+    #[must_use]
+    pub fn before(&self) -> &[i64] {
+        &self.before
+    }
+
+    /// Notes an ack.
+    pub fn ack(&mut self, acked: &Acked) {
+        let (records, end) = self.acked.entry(acked.partition).or_insert((0, 0));
+        *records += i64::from(acked.records);
+        *end = (*end).max(acked.base + i64::from(acked.records));
+    }
+
+    /// Every acked record lies below the end of its partition, and the log grew by at least what was acked.
+    ///
+    /// # Errors
+    /// It does not, or the broker's.
+    pub fn check(&self, topic: &control::Topic) -> Result<()> {
+        let after = control::offsets(topic, control::LATEST)?;
+        for (partition, (records, end)) in &self.acked {
+            let (first, last) = (self.before[*partition as usize], after[*partition as usize]);
+            ensure!(*end <= last, "partition {partition}: an ack said {end}, the log ends at {last}");
+            ensure!(last - first >= *records, "partition {partition}: {records} records acked, the log grew by {}", last - first);
         }
+        Ok(())
     }
-    Ok((connections, lanes))
-}
-
-fn enqueue(connection: &mut Connection, lane: &mut Lane, prefixes: &[Vec<u8>], bytes: &Rc<[u8]>, due: Instant) {
-    let partition = lane.partitions[lane.next];
-    lane.next = (lane.next + 1) % lane.partitions.len();
-    let mut first = connection.buffer();
-    first.clear();
-    first.extend_from_slice(&prefixes[partition as usize]);
-    wire::set_correlation(&mut first, lane.in_flight.len() as i32);
-    connection.queue(first, Some(Rc::clone(bytes)));
-    lane.in_flight.push_back((due, partition));
-}
-
-/// Every acked record lies below the end of its partition, and the log grew by at least what was acked.
-fn check(topic: &control::Topic, before: &[i64], tally: &Tally) -> Result<()> {
-    let after = control::offsets(topic, control::LATEST)?;
-    for (partition, (requests, end)) in &tally.acked {
-        let (first, last) = (before[*partition as usize], after[*partition as usize]);
-        let records = (requests * tally.records_per_request) as i64;
-        ensure!(*end <= last, "partition {partition}: an ack said {end}, the log ends at {last}");
-        ensure!(last - first >= records, "partition {partition}: {records} records acked, the log grew by {}", last - first);
-    }
-    Ok(())
 }

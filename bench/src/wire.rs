@@ -19,9 +19,10 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// A Produce v7 request of one batch for one partition up to where the batch begins; the batch follows it on the wire.
+/// A Produce v7 request up to where its first batch begins, for a body of `rest_bytes` bytes that follows: `partitions`
+/// times partition, size and batch, of which the first partition and its size (`first`) stand in here already.
 #[must_use]
-pub fn produce_prefix(topic: &str, partition: i32, acks: i16, batch_bytes: usize) -> Vec<u8> {
+pub fn produce_prefix(topic: &str, acks: i16, partitions: usize, first: (i32, usize), rest_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     header(&mut out, 0, 7);
     out.extend_from_slice(&(-1i16).to_be_bytes());
@@ -29,12 +30,20 @@ pub fn produce_prefix(topic: &str, partition: i32, acks: i16, batch_bytes: usize
     out.extend_from_slice(&30_000i32.to_be_bytes());
     out.extend_from_slice(&1i32.to_be_bytes());
     string(&mut out, topic);
-    out.extend_from_slice(&1i32.to_be_bytes());
-    out.extend_from_slice(&partition.to_be_bytes());
-    out.extend_from_slice(&(batch_bytes as i32).to_be_bytes());
-    let length = (out.len() - 4 + batch_bytes) as i32;
+    out.extend_from_slice(&(partitions as i32).to_be_bytes());
+    out.extend_from_slice(&partition_head(first.0, first.1));
+    let length = (out.len() - 4 + rest_bytes) as i32;
     out[..4].copy_from_slice(&length.to_be_bytes());
     out
+}
+
+/// What stands before a partition's batch in a Produce request: its number and the batch's size.
+#[must_use]
+pub fn partition_head(partition: i32, batch_bytes: usize) -> [u8; 8] {
+    let mut head = [0; 8];
+    head[..4].copy_from_slice(&partition.to_be_bytes());
+    head[4..].copy_from_slice(&(batch_bytes as i32).to_be_bytes());
+    head
 }
 
 /// Writes the correlation id into an encoded request.
@@ -42,14 +51,23 @@ pub fn set_correlation(request: &mut [u8], correlation: i32) {
     request[CORRELATION_AT..CORRELATION_AT + 4].copy_from_slice(&correlation.to_be_bytes());
 }
 
-/// A Fetch v11 request for partitions at their offsets, without a session.
-pub fn fetch(out: &mut Vec<u8>, topic: &str, positions: &[(i32, i64)], bytes_max: i32, correlation: i32) {
+/// How much a fetch may bring, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchBytes {
+    /// In all.
+    pub whole_max: i32,
+    /// Of one partition.
+    pub partition_max: i32,
+}
+
+/// A Fetch v11 request for partitions at their offsets, without a session; it waits up to 500 ms, as Kafka's clients do.
+pub fn fetch(out: &mut Vec<u8>, topic: &str, positions: &[(i32, i64)], bytes: FetchBytes, correlation: i32) {
     out.clear();
     header(out, 1, 11);
     out.extend_from_slice(&(-1i32).to_be_bytes());
     out.extend_from_slice(&500i32.to_be_bytes());
     out.extend_from_slice(&1i32.to_be_bytes());
-    out.extend_from_slice(&bytes_max.saturating_mul(positions.len().max(1) as i32).to_be_bytes());
+    out.extend_from_slice(&bytes.whole_max.to_be_bytes());
     out.push(0);
     out.extend_from_slice(&0i32.to_be_bytes());
     out.extend_from_slice(&(-1i32).to_be_bytes());
@@ -61,7 +79,7 @@ pub fn fetch(out: &mut Vec<u8>, topic: &str, positions: &[(i32, i64)], bytes_max
         out.extend_from_slice(&(-1i32).to_be_bytes());
         out.extend_from_slice(&offset.to_be_bytes());
         out.extend_from_slice(&(-1i64).to_be_bytes());
-        out.extend_from_slice(&bytes_max.to_be_bytes());
+        out.extend_from_slice(&bytes.partition_max.to_be_bytes());
     }
     out.extend_from_slice(&0i32.to_be_bytes());
     string(out, "");
@@ -119,21 +137,26 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The one answer in a Produce v7 response body: partition and base offset.
+/// Hands each partition of a Produce v7 response body to `each`, with the base offset that its batch was given.
 ///
 /// # Errors
-/// The broker's error code, or a malformed response.
-pub fn produced(body: &[u8]) -> Result<(i32, i64)> {
+/// The broker's error code, a malformed response, or what `each` says.
+pub fn produced(body: &[u8], mut each: impl FnMut(i32, i64) -> Result<()>) -> Result<()> {
     let mut fields = Fields(body);
-    ensure!(fields.i32()? == 1, "one topic");
-    fields.skip_string()?;
-    ensure!(fields.i32()? == 1, "one partition");
-    let partition = fields.i32()?;
-    let error = fields.i16()?;
-    if error != 0 {
-        bail!("the broker refused a batch of partition {partition}: Kafka error {error}");
+    for _ in 0..fields.i32()? {
+        fields.skip_string()?;
+        for _ in 0..fields.i32()? {
+            let partition = fields.i32()?;
+            let error = fields.i16()?;
+            if error != 0 {
+                bail!("the broker refused a batch of partition {partition}: Kafka error {error}");
+            }
+            each(partition, fields.i64()?)?;
+            // Log append time and log start offset.
+            fields.take(16)?;
+        }
     }
-    Ok((partition, fields.i64()?))
+    Ok(())
 }
 
 /// Hands each partition's records of a Fetch v11 response body to `each`.

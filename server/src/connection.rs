@@ -2,30 +2,29 @@
 //!
 //! Two tasks. The *receiver* takes one request after the other and carries it out, as Kafka does; only a produce lets the
 //! next one begin while it waits for durability. The *sender* takes the answers in order, waits for those that are not
-//! there yet, and sends them. What the receiver doesn't read, TCP holds back at the client: that is the backpressure.
+//! there yet, and sends them ([`crate::outbox`]). What the receiver doesn't read, TCP holds back at the client: that is
+//! the backpressure.
 
 #![deny(clippy::disallowed_types)]
 
 use crate::{
-    api::{self, Part, Refused, Reply},
-    connections::{Connection, Connections, Pinned, Reservation},
+    api::{self, Part, Refused, Request, TopicKey},
+    connections::{Connection, Reservation},
     core::Core,
+    large_produce::{self, LargeProduce, Topic},
     net::{Socket, send_file},
+    outbox::{Outbox, Outgoing, SenderEnded, outbox},
     signal::Signal,
 };
 use bytes::Bytes;
+use engine::disk::Chunk;
 use std::{
-    cell::Cell,
     io,
     net::{Shutdown, SocketAddr},
     rc::Rc,
+    time::Instant,
 };
-use tokio::sync::{Notify, mpsc};
 
-/// Requests of a connection that wait for their answers to be sent. Behind them its socket isn't read.
-pub const PIPELINED_MAX: usize = 256;
-/// Bytes of answers that wait to be sent on a connection before its next request is carried out (but for one whole answer).
-pub const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// The buffer of a connection, in bytes: a larger request gets memory of its own.
 const BUFFER_BYTES: usize = 16 << 10;
 /// Bytes of one receive, so that a slow sender's progress is seen.
@@ -42,38 +41,27 @@ enum End {
     Length(i32),
     #[error(transparent)]
     Refused(#[from] Refused),
-    #[error("the sender has ended")]
-    SenderEnded,
-}
-
-/// Answers on their way to the sender.
-struct Outbox {
-    queue: mpsc::Sender<(Reply, Pinned)>,
-    unsent: Rc<Unsent>,
-    connections: Rc<Connections>,
-}
-
-#[derive(Default)]
-struct Unsent {
-    bytes: Cell<usize>,
-    sent: Notify,
+    #[error(transparent)]
+    SenderEnded(#[from] SenderEnded),
 }
 
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr) {
     let connections = Rc::clone(&core.connections);
+    let served = Rc::clone(&core);
     let connection = connections.add(socket, peer);
-    let (queue, replies) = mpsc::channel(PIPELINED_MAX);
-    let unsent = Rc::new(Unsent::default());
-    let sender = tokio::task::spawn_local(send_all(Rc::clone(&core), Rc::clone(&connection), replies, Rc::clone(&unsent)));
+    let (outbox, outgoing) = outbox(&connections);
+    let sender = tokio::task::spawn_local(send_all(Rc::clone(&core), Rc::clone(&connection), outgoing));
     let watcher = tokio::task::spawn_local(watch(connection.socket.clone(), connection.gone.clone()));
     // A task of its own, so that a panic in a handler ends this connection and nothing else.
-    let receiver =
-        tokio::task::spawn_local(receive_all(core, Rc::clone(&connection), Outbox { queue, unsent, connections: Rc::clone(&connections) }));
+    let receiver = tokio::task::spawn_local(receive_all(core, Rc::clone(&connection), outbox));
     match receiver.await {
         Ok(Err(End::Io(error))) => tracing::debug!(%peer, %error, "receive"),
-        Ok(Err(End::Refused(Refused::Stopping) | End::SenderEnded) | Ok(())) => {}
-        Ok(Err(error)) => tracing::info!(%peer, "closed: {error}"),
+        Ok(Err(End::Refused(Refused::Stopping) | End::SenderEnded(_)) | Ok(())) => {}
+        Ok(Err(error)) => {
+            served.counters.refused_request();
+            tracing::info!(%peer, "closed: {error}");
+        }
         Err(panic) => {
             tracing::error!(%peer, %panic, "a request handler panicked");
             connection.socket.shutdown(Shutdown::Both);
@@ -96,67 +84,54 @@ async fn watch(socket: Socket, gone: Signal) {
 async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox) -> Result<(), End> {
     let mut receiver = Receiver {
         connection: Rc::clone(&connection),
-        connections: Rc::clone(&core.connections),
+        core: Rc::clone(&core),
         buffer: Vec::with_capacity(BUFFER_BYTES),
         start: 0,
-        request_bytes_max: core.settings.request_bytes_max,
         reserved: None,
+        request_bytes: 0,
+        came: Instant::now(),
     };
     while let Some(request) = receiver.next().await? {
+        let measured = core.counters.came(&request.bytes, receiver.request_bytes, receiver.came);
         outbox.room().await?;
         connection.busy.set(true);
         let reply = api::handle(&core, request, connection.peer, &connection.gone).await;
         connection.busy.set(false);
         connection.touch();
-        outbox.put(reply?).await?;
+        outbox.put(reply?, measured);
     }
     Ok(())
 }
 
-impl Outbox {
-    /// Waits until few enough bytes are on their way.
-    async fn room(&self) -> Result<(), End> {
-        while self.unsent.bytes.get() > UNSENT_BYTES_MAX {
-            if self.queue.is_closed() {
-                return Err(End::SenderEnded);
-            }
-            self.unsent.sent.notified().await;
-        }
-        Ok(())
-    }
-
-    async fn put(&self, reply: Reply) -> Result<(), End> {
-        self.unsent.bytes.set(self.unsent.bytes.get() + reply.len());
-        let pinned = self.connections.pin(reply.memory());
-        self.queue.send((reply, pinned)).await.map_err(|_| End::SenderEnded)
-    }
-}
-
 struct Receiver {
     connection: Rc<Connection>,
-    connections: Rc<Connections>,
+    core: Rc<Core>,
     buffer: Vec<u8>,
     start: usize,
-    request_bytes_max: usize,
     reserved: Option<Reservation>,
+    /// The length of the last request.
+    request_bytes: usize,
+    /// When its last bytes came.
+    came: Instant,
 }
 
 impl Receiver {
     /// The next request, without its length; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<Bytes>, End> {
+    async fn next(&mut self) -> Result<Option<Request>, End> {
         self.reserved = None;
         loop {
             let have = &self.buffer[self.start..];
             if let Some((length, rest)) = have.split_first_chunk::<4>() {
                 let length = i32::from_be_bytes(*length);
                 let bytes = usize::try_from(length).map_err(|_| End::Length(length))?;
-                if !(REQUEST_BYTES_MIN..=self.request_bytes_max).contains(&bytes) {
+                if !(REQUEST_BYTES_MIN..=self.core.settings.request_bytes_max).contains(&bytes) {
                     return Err(End::Length(length));
                 }
+                self.request_bytes = bytes;
                 if rest.len() >= bytes {
-                    let request = Bytes::copy_from_slice(&rest[..bytes]);
+                    let bytes_of_request = Bytes::copy_from_slice(&rest[..bytes]);
                     self.start += 4 + bytes;
-                    return Ok(Some(request));
+                    return Ok(Some(Request { bytes: bytes_of_request, batch: None }));
                 }
                 if 4 + bytes > BUFFER_BYTES {
                     return self.large(bytes).await;
@@ -176,71 +151,105 @@ impl Receiver {
         let (result, buffer) = self.connection.socket.receive(buffer, room, false).await;
         self.buffer = buffer;
         self.connection.touch();
+        self.came = Instant::now();
         result
     }
 
     /// A request that gets memory of its own: what has come of it is copied, the rest received in its place.
-    async fn large(&mut self, bytes: usize) -> Result<Option<Bytes>, End> {
+    async fn large(&mut self, bytes: usize) -> Result<Option<Request>, End> {
         self.connection.busy.set(true);
-        self.reserved = Some(self.connections.reserve(bytes).await);
+        self.reserved = Some(self.core.connections.reserve(bytes).await);
         self.connection.busy.set(false);
         self.connection.large.set(true);
         self.connection.touch();
-        let mut request = Vec::with_capacity(bytes);
-        request.extend_from_slice(&self.buffer[self.start + 4..]);
+        let come = self.buffer.split_off(self.start + 4);
         self.buffer.clear();
         self.start = 0;
-        while request.len() < bytes {
-            let most = (bytes - request.len()).min(RECEIVE_BYTES_MAX);
-            let (result, back) = self.connection.socket.receive(request, most, true).await;
-            request = back;
+        let request = match large_produce::find(&come, bytes) {
+            Some(found) => self.large_produce(&come, found).await?,
+            None => {
+                let mut request = Vec::with_capacity(bytes);
+                request.extend_from_slice(&come);
+                let request = self.receive_to(request, bytes).await?;
+                request.map(|request| Request { bytes: Bytes::from(request), batch: None })
+            }
+        };
+        self.connection.large.set(false);
+        self.came = Instant::now();
+        Ok(request)
+    }
+
+    /// Receives a batch into memory that its partition's tail adopts, if its end is still where it is now: then nobody
+    /// copies it.
+    async fn large_produce(&mut self, come: &[u8], found: LargeProduce<'_>) -> io::Result<Option<Request>> {
+        let topic = match found.topic {
+            Topic::Name(name) => TopicKey::Name(name),
+            Topic::Id(id) => TopicKey::Id(id),
+        };
+        let here = self.core.locate(topic, found.partition).here().ok();
+        let phase = here.and_then(|id| self.core.log.append_phase(id)).unwrap_or(0);
+        let mut chunk = Chunk::for_receiving(found.batch_bytes, phase);
+        let start = chunk.filled();
+        let end = start + found.batch_bytes;
+        let (of_batch, behind) = come[found.batch_at..].split_at((come.len() - found.batch_at).min(found.batch_bytes));
+        chunk.append(of_batch);
+        while chunk.filled() < end {
+            let most = (end - chunk.filled()).min(RECEIVE_BYTES_MAX);
+            let (result, back) = self.connection.socket.receive_into_chunk(chunk, most).await;
+            chunk = back;
             self.connection.touch();
             if result? == 0 {
                 return Ok(None);
             }
         }
-        self.connection.large.set(false);
-        Ok(Some(Bytes::from(request)))
+        let mut request = found.head;
+        request.extend_from_slice(behind);
+        let bytes = request.len() - behind.len() + found.rest_bytes;
+        let request = self.receive_to(request, bytes).await?;
+        Ok(request.map(|request| Request { bytes: Bytes::from(request), batch: Some(chunk.slice(start, end)) }))
+    }
+
+    /// Receives behind what a buffer holds until it has `bytes`; `None` if the stream ends before.
+    async fn receive_to(&mut self, mut buffer: Vec<u8>, bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        buffer.reserve_exact(bytes - buffer.len());
+        while buffer.len() < bytes {
+            let most = (bytes - buffer.len()).min(RECEIVE_BYTES_MAX);
+            let (result, back) = self.connection.socket.receive(buffer, most, true).await;
+            buffer = back;
+            self.connection.touch();
+            if result? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(buffer))
     }
 }
 
 /// Sends the answers in order. Ends with the first that can't be sent, and then ends the connection.
-async fn send_all(core: Rc<Core>, connection: Rc<Connection>, mut replies: mpsc::Receiver<(Reply, Pinned)>, unsent: Rc<Unsent>) {
-    while let Some((reply, _pinned)) = replies.recv().await {
-        let counted = reply.len();
-        if let Err(error) = send_one(&core, &connection, reply).await {
-            match error {
-                End::Refused(error) => tracing::info!(peer = %connection.peer, "closed: {error}"),
-                error => tracing::debug!(peer = %connection.peer, "send: {error}"),
-            }
-            connection.socket.shutdown(Shutdown::Both);
-            break;
-        }
-        unsent.bytes.set(unsent.bytes.get() - counted);
-        unsent.sent.notify_one();
+async fn send_all(core: Rc<Core>, connection: Rc<Connection>, mut outgoing: Outgoing) {
+    match send_batches(&core, &connection, &mut outgoing).await {
+        Ok(()) => return,
+        Err(End::Refused(error)) => tracing::info!(peer = %connection.peer, "closed: {error}"),
+        Err(error) => tracing::debug!(peer = %connection.peer, "send: {error}"),
     }
-    replies.close();
-    unsent.sent.notify_one();
+    connection.socket.shutdown(Shutdown::Both);
 }
 
-async fn send_one(core: &Core, connection: &Connection, mut reply: Reply) -> Result<(), End> {
-    let parts = loop {
-        match reply {
-            Reply::Silent => return Ok(()),
-            Reply::Whole(bytes) => break vec![Part::Bytes(bytes)],
-            Reply::Parts(parts) => break parts,
-            Reply::Later(later) => reply = later.await?,
+async fn send_batches(core: &Core, connection: &Connection, outgoing: &mut Outgoing) -> Result<(), End> {
+    while let Some(mut batch) = outgoing.next().await? {
+        let mut memory = Vec::new();
+        for part in batch.take_parts() {
+            let Part::File { reader, position, len } = part else {
+                memory.push(part);
+                continue;
+            };
+            connection.socket.send(std::mem::take(&mut memory), true, |_| connection.touch()).await?;
+            send_file(&connection.socket, &core.disk, &reader, position, len, |_| connection.touch()).await?;
+            core.counters.sent_from_file(len);
         }
-    };
-    let mut memory = Vec::new();
-    for part in parts {
-        let Part::File { reader, position, len } = part else {
-            memory.push(part);
-            continue;
-        };
-        connection.socket.send(std::mem::take(&mut memory), true, |_| connection.touch()).await?;
-        send_file(&connection.socket, &core.disk, &reader, position, len, |_| connection.touch()).await?;
+        connection.socket.send(memory, false, |_| connection.touch()).await?;
+        let sent = Instant::now();
+        batch.answers().for_each(|(measured, bytes)| core.counters.answered(measured, bytes, sent));
     }
-    connection.socket.send(memory, false, |_| connection.touch()).await?;
     Ok(())
 }

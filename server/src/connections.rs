@@ -33,6 +33,8 @@ pub struct Connections {
     emptied: RefCell<Option<Signal>>,
     receiving: Semaphore,
     pinned: Cell<usize>,
+    /// The time of the last sweep: whoever touches a connection doesn't read the clock.
+    swept: Rc<Cell<Instant>>,
 }
 
 /// Memory of tails that an answer holds, until this is dropped.
@@ -69,7 +71,9 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Raised when the peer has ended it.
     pub gone: Signal,
+    /// The last sweep before it was last active.
     activity: Cell<Instant>,
+    swept: Rc<Cell<Instant>>,
     /// A request is being carried out: the client is silent because it waits for us.
     pub busy: Cell<bool>,
     /// It holds memory for a large request.
@@ -79,11 +83,12 @@ pub struct Connection {
 impl Connection {
     /// Something was received or sent.
     pub fn touch(&self) {
-        self.activity.set(Instant::now());
+        self.activity.set(self.swept.get());
     }
 
+    /// How long it has been silent: so long or up to a sweep less.
     fn silence(&self) -> Duration {
-        self.activity.get().elapsed()
+        self.swept.get() - self.activity.get()
     }
 }
 
@@ -95,6 +100,7 @@ impl Default for Connections {
             emptied: RefCell::new(None),
             receiving: Semaphore::new(RECEIVING_BYTES_MAX / RESERVATION_BYTES),
             pinned: Cell::new(0),
+            swept: Rc::new(Cell::new(Instant::now())),
         }
     }
 }
@@ -125,6 +131,24 @@ impl Connections {
         self.open.borrow().len()
     }
 
+    /// How many there were.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Memory that is reserved for large requests, in bytes.
+    #[must_use]
+    pub fn receiving_bytes(&self) -> usize {
+        RECEIVING_BYTES_MAX - self.receiving.available_permits() * RESERVATION_BYTES
+    }
+
+    /// Memory of tails that answers on their way hold, in bytes.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.get()
+    }
+
     /// A new one.
     pub fn add(&self, socket: Socket, peer: SocketAddr) -> Rc<Connection> {
         let number = self.next.get();
@@ -134,7 +158,8 @@ impl Connections {
             socket,
             peer,
             gone: Signal::default(),
-            activity: Cell::new(Instant::now()),
+            activity: Cell::new(self.swept.get()),
+            swept: Rc::clone(&self.swept),
             busy: Cell::new(false),
             large: Cell::new(false),
         });
@@ -159,10 +184,12 @@ impl Connections {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.swept.set(Instant::now());
             for connection in self.open.borrow().values() {
-                let bound = if connection.large.get() { LARGE_REQUEST_SILENCE_MS_MAX.min(idle_ms_max) } else { idle_ms_max };
-                if !connection.busy.get() && connection.silence() > Duration::from_millis(bound) {
-                    tracing::debug!(peer = %connection.peer, "ends: silent for {bound} ms");
+                let bound_ms = if connection.large.get() { LARGE_REQUEST_SILENCE_MS_MAX.min(idle_ms_max) } else { idle_ms_max };
+                // Its activity is known to a sweep.
+                if !connection.busy.get() && connection.silence() > Duration::from_millis(bound_ms.saturating_add(SWEEP_MS)) {
+                    tracing::debug!(peer = %connection.peer, "ends: silent for {bound_ms} ms");
                     connection.socket.shutdown(Shutdown::Both);
                 }
             }

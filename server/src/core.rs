@@ -7,6 +7,7 @@ use crate::{
     connections::Connections,
     controller::Controller,
     groups::coordinator::{self, Coordinator},
+    metrics::Counters,
     settings::Settings,
     signal::Signal,
 };
@@ -45,6 +46,8 @@ pub struct Core {
     pub groups: Rc<Coordinator>,
     /// Its open connections.
     pub connections: Rc<Connections>,
+    /// What it has counted.
+    pub counters: Counters,
     /// Raised when the broker stops: whoever waits for something that may not come answers with what there is.
     pub stopping: Signal,
     /// Counts fetches, so that each begins at another partition.
@@ -63,6 +66,59 @@ pub struct Mailbox {
 pub fn mesh(cores: usize) -> Vec<Mailbox> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(MESH_QUEUE_MAX)).unzip();
     receivers.into_iter().map(|jobs| Mailbox { jobs, peers: senders.clone() }).collect()
+}
+
+impl Mailbox {
+    /// A way to all cores for a thread that is none of them.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote { peers: self.peers.clone() }
+    }
+}
+
+/// The way to all cores from a thread that is none of them.
+#[derive(Clone)]
+pub struct Remote {
+    peers: Vec<mpsc::Sender<Job>>,
+}
+
+impl Remote {
+    /// How many cores there are.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// As [`Core::ask`].
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn ask<T, J, F>(&self, target: usize, job: J) -> Result<T, Stopping>
+    where
+        T: Send + 'static,
+        J: FnOnce(Rc<Core>) -> F + Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        hop(&self.peers[target], job).await
+    }
+}
+
+/// Runs `job` on the thread of another core.
+async fn hop<T, J, F>(target: &mpsc::Sender<Job>, job: J) -> Result<T, Stopping>
+where
+    T: Send + 'static,
+    J: FnOnce(Rc<Core>) -> F + Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let job: Job = Box::new(move |core| {
+        let work = job(core);
+        Box::pin(async move {
+            let _ = reply.send(work.await);
+        })
+    });
+    target.send(job).await.map_err(|_| Stopping)?;
+    answer.await.map_err(|_| Stopping)
 }
 
 /// The core that was asked has stopped.
@@ -95,6 +151,7 @@ impl Core {
             controller: Controller::default(),
             groups,
             connections: Rc::default(),
+            counters: Counters::default(),
             stopping: Signal::default(),
             fetches: Cell::new(0),
             peers,
@@ -131,14 +188,6 @@ impl Core {
         if target == self.index {
             return Ok(job(Rc::clone(self)).await);
         }
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |core| {
-            let work = job(core);
-            Box::pin(async move {
-                let _ = reply.send(work.await);
-            })
-        });
-        self.peers[target].send(job).await.map_err(|_| Stopping)?;
-        answer.await.map_err(|_| Stopping)
+        hop(&self.peers[target], job).await
     }
 }

@@ -144,6 +144,7 @@ impl Broker {
         }
         command.arg("--data-dir").arg(&self.data).arg("--listen").arg(self.address(0));
         command.args(["--cores", &self.options.cores.to_string(), "--journal-size", self.options.journal_size]);
+        command.args(["--metrics", "off"]);
         command.args(&self.options.arguments);
         Ok(command)
     }

@@ -46,7 +46,7 @@ pub fn copy_maven_dependencies(pom: &Path, into: &Path) -> Result<()> {
 /// The jars of Kafka's broker and tools.
 fn jars() -> Result<PathBuf> {
     require(&["java", "mvn"], "Debian: openjdk-17-jdk-headless maven")?;
-    let pom = paths::client_sources().join("kafka/pom.xml");
+    let pom = paths::workspace().join("bench/kafka/pom.xml");
     prepared("kafka", std::slice::from_ref(&pom), |dir| copy_maven_dependencies(&pom, dir))
 }
 
@@ -55,7 +55,7 @@ pub fn java(class: &str, heap_mib: u32) -> Result<Command> {
     let jars = jars()?;
     let mut command = Command::new("java");
     command.arg(format!("-Xmx{heap_mib}m")).arg("-XX:TieredStopAtLevel=1").arg("-XX:+UseSerialGC");
-    command.arg(format!("-Dlog4j2.configurationFile={}", paths::client_sources().join("kafka/log4j2.properties").display()));
+    command.arg(format!("-Dlog4j2.configurationFile={}", paths::workspace().join("bench/kafka/log4j2.properties").display()));
     command.arg("-cp").arg(format!("{}/*", jars.display())).arg(class);
     Ok(command)
 }

@@ -1,45 +1,23 @@
 //! Aligned memory that is filled once, from front to back, and shared while it is: what O_DIRECT writes and what a
 //! consumer at the head of the log is sent from.
 //!
-//! Chunks of [`CHUNK_BYTES`] come from a small pool of the thread and go back to it: zeroing them afresh was 12% of the
-//! CPU of a bulk produce. So a chunk's memory is *not* zero in general; what pads the last block of a write is made so.
+//! Its memory is used again ([`super::memory`]), so it is *not* zero in general; what pads the last block of a write is made
+//! so.
 
-use super::BLOCK;
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    cell::{Cell, RefCell},
-    fmt,
-    ops::Deref,
-    ptr::NonNull,
-    rc::Rc,
+use super::{
+    BLOCK,
+    memory::{Memory, SPARE_UNIT_BYTES},
 };
+use std::{cell::Cell, fmt, ops::Deref, rc::Rc};
 
 /// The size of a tail's chunk, in bytes.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
-/// Spare chunks that a thread keeps at most: 32 MiB.
-pub const SPARE_CHUNKS_MAX: usize = 32;
-
-/// Memory of chunks that were dropped.
-struct Spare(Vec<NonNull<u8>>);
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        for memory in self.0.drain(..) {
-            // SAFETY: allocated in `Chunk::new` with this layout, and no chunk holds it.
-            unsafe { dealloc(memory.as_ptr(), Chunk::layout(CHUNK_BYTES)) };
-        }
-    }
-}
-
-thread_local! {
-    static SPARE: RefCell<Spare> = const { RefCell::new(Spare(Vec::new())) };
-}
-
 /// A block-aligned buffer. Bytes below `filled` never change; bytes above belong to whoever fills it.
 pub struct Chunk {
-    memory: NonNull<u8>,
-    capacity: usize,
+    memory: Memory,
+    /// Nothing is filled from here on: the capacity, or a block where its owner has ended it.
+    limit: Cell<usize>,
     filled: Cell<usize>,
     /// Bytes from `filled` up to here are zero (none, if it is below `filled`).
     zeroed: Cell<usize>,
@@ -49,17 +27,20 @@ impl Chunk {
     /// An empty chunk of `capacity` bytes, a multiple of the block above 0.
     #[must_use]
     pub fn new(capacity: usize) -> Rc<Chunk> {
-        assert!(capacity > 0 && (capacity as u64).is_multiple_of(BLOCK), "a chunk is whole blocks, not {capacity} bytes");
-        if capacity == CHUNK_BYTES
-            && let Ok(Some(memory)) = SPARE.try_with(|spare| spare.borrow_mut().0.pop())
-        {
-            return Rc::new(Chunk { memory, capacity, filled: Cell::new(0), zeroed: Cell::new(0) });
-        }
-        let layout = Self::layout(capacity);
-        // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        Rc::new(Chunk { memory, capacity, filled: Cell::new(0), zeroed: Cell::new(capacity) })
+        let (limit, filled, zeroed) = (Cell::new(capacity), Cell::new(0), Cell::new(0));
+        Rc::new(Chunk { memory: Memory::new(capacity), limit, filled, zeroed })
+    }
+
+    /// An empty chunk for `bytes` that a receiver brings, so placed that their first one lies at `phase` of a block: there
+    /// a tail whose end has the same phase can adopt them. Returns the chunk, filled up to there.
+    #[must_use]
+    pub fn for_receiving(bytes: usize, phase: u64) -> Rc<Chunk> {
+        let start = (phase % BLOCK) as usize;
+        // Room for the rest of the last block.
+        let chunk = Chunk::new((start + bytes).next_multiple_of(BLOCK as usize).next_multiple_of(SPARE_UNIT_BYTES));
+        chunk.zero_to(start);
+        chunk.filled.set(start);
+        chunk
     }
 
     /// `bytes` in a chunk of their own, padded with zeros to whole blocks (one block at least).
@@ -79,19 +60,15 @@ impl Chunk {
         if from < end {
             // SAFETY: within the allocation, and above `filled`. Only a write that pads with these bytes can read them,
             // and it made them zero before.
-            unsafe { self.memory.as_ptr().add(from).write_bytes(0, end - from) };
+            unsafe { self.as_ptr().add(from).write_bytes(0, end - from) };
             self.zeroed.set(end);
         }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, BLOCK as usize).expect("a block is a power of two")
     }
 
     /// Bytes that it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.memory.bytes()
     }
 
     /// Bytes filled so far.
@@ -103,15 +80,21 @@ impl Chunk {
     /// Room that is left, in bytes.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.capacity - self.filled.get()
+        self.limit.get() - self.filled.get()
+    }
+
+    /// Nothing more is filled in: what follows is in another chunk. It must end on a block.
+    pub fn end_here(&self) {
+        assert!((self.filled.get() as u64).is_multiple_of(BLOCK), "a chunk ends on a block");
+        self.limit.set(self.filled.get());
     }
 
     /// Copies `bytes` behind what is filled. They must fit.
     pub fn append(&self, bytes: &[u8]) {
         let filled = self.filled.get();
-        assert!(bytes.len() <= self.capacity - filled, "{} bytes do not fit", bytes.len());
+        assert!(bytes.len() <= self.room(), "{} bytes do not fit", bytes.len());
         // SAFETY: the range lies within the allocation, and above `filled`, which no slice reaches.
-        unsafe { self.memory.as_ptr().add(filled).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { self.as_ptr().add(filled).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         self.filled.set(filled + bytes.len());
     }
 
@@ -136,39 +119,19 @@ impl Chunk {
     /// The address, for the kernel.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.memory.as_ptr()
+        self.memory.start().as_ptr()
     }
 
     /// Marks the first `filled` bytes as filled by the kernel. It never goes back.
     pub fn set_filled(&self, filled: usize) {
-        assert!(self.filled.get() <= filled && filled <= self.capacity, "filled only grows");
+        assert!(self.filled.get() <= filled && filled <= self.limit.get(), "filled only grows");
         self.filled.set(filled);
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if self.capacity == CHUNK_BYTES {
-            let kept = SPARE.try_with(|spare| {
-                let spare = &mut spare.borrow_mut().0;
-                let room = spare.len() < SPARE_CHUNKS_MAX;
-                if room {
-                    spare.push(self.memory);
-                }
-                room
-            });
-            if kept == Ok(true) {
-                return;
-            }
-        }
-        // SAFETY: allocated in `new` with the same layout; the last owner is gone.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
     }
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({} of {})", self.filled.get(), self.capacity)
+        write!(f, "Chunk({} of {})", self.filled.get(), self.capacity())
     }
 }
 
@@ -187,6 +150,30 @@ impl Slice {
         assert!(start <= end && end <= self.end - self.start, "{start}..{end} of {} bytes", self.end - self.start);
         Slice { chunk: Rc::clone(&self.chunk), start: self.start + start, end: self.start + end }
     }
+
+    /// Overwrites its first bytes, if nobody else has a part of the chunk and this is the last part of it: then it may
+    /// also go on being filled. False, and nothing has changed, if somebody has.
+    pub fn overwrite_front(&mut self, bytes: &[u8]) -> bool {
+        assert!(bytes.len() <= self.end - self.start, "{} bytes do not fit", bytes.len());
+        let alone = Rc::strong_count(&self.chunk) == 1 && Rc::weak_count(&self.chunk) == 0 && self.end == self.chunk.filled();
+        if alone {
+            // SAFETY: within the allocation; no other slice exists, and none is made while `self` is borrowed.
+            unsafe { self.chunk.as_ptr().add(self.start).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+        alone
+    }
+
+    /// The chunk, and where in it the slice is.
+    #[must_use]
+    pub fn into_chunk(self) -> (Rc<Chunk>, std::ops::Range<usize>) {
+        (self.chunk, self.start..self.end)
+    }
+
+    /// Where in a block its first byte lies.
+    #[must_use]
+    pub fn phase(&self) -> u64 {
+        self.start as u64 % BLOCK
+    }
 }
 
 impl Deref for Slice {
@@ -194,7 +181,7 @@ impl Deref for Slice {
     fn deref(&self) -> &[u8] {
         // SAFETY: within the allocation. Bytes below `filled` never change; those of a padded last block are not
         // filled while a write of them is in flight (`Chunk::blocks`).
-        unsafe { std::slice::from_raw_parts(self.chunk.memory.as_ptr().add(self.start), self.end - self.start) }
+        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start), self.end - self.start) }
     }
 }
 
@@ -230,9 +217,20 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_bounded() {
-        let chunks: Vec<_> = (0..SPARE_CHUNKS_MAX + 3).map(|_| Chunk::new(CHUNK_BYTES)).collect();
-        drop(chunks);
-        SPARE.with(|spare| assert_eq!(spare.borrow().0.len(), SPARE_CHUNKS_MAX));
+    fn only_the_sole_owner_of_the_end_of_a_chunk_overwrites_it() {
+        let chunk = Chunk::for_receiving(100, 5000);
+        assert_eq!((chunk.filled(), chunk.capacity()), (5000 - 4096, SPARE_UNIT_BYTES));
+        chunk.append(&[1; 100]);
+        let mut slice = chunk.slice(904, 1004);
+        assert!(!slice.overwrite_front(&[2; 10]), "the chunk is held elsewhere");
+        drop(chunk);
+        let other = slice.clone();
+        assert!(!slice.overwrite_front(&[2; 10]));
+        drop(other);
+        assert!(slice.overwrite_front(&[2; 10]));
+        assert_eq!((&slice[..10], &slice[10..], slice.phase()), (&[2; 10][..], &[1; 90][..], 904));
+        let mut front = slice.sub(0, 50);
+        drop(slice);
+        assert!(!front.overwrite_front(&[3; 10]), "bytes follow it");
     }
 }

@@ -3,12 +3,13 @@
 //! One implementation is io_uring with O_DIRECT, the other a simulated disk driven by a seed.
 
 mod chunk;
+mod memory;
 pub mod probe;
 mod recorder;
 pub mod sim;
 mod uring;
 
-pub use chunk::{CHUNK_BYTES, Chunk, SPARE_CHUNKS_MAX, Slice};
+pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 
@@ -89,6 +90,11 @@ pub trait Disk: Clone + 'static {
     fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
     /// Flushes a directory: names created, renamed and removed in it become durable.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// A clock in µs that never jumps, to measure with and for nothing else. A disk without one stands still at 0, so that
+    /// a simulated run stays the same run.
+    fn now_us(&self) -> u64 {
+        0
+    }
     /// An ack that is about to be given relies on these bytes being durable. Nothing, but for a [`Recorder`]: it asserts.
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {
         let _ = (file, position, len);
@@ -122,6 +128,15 @@ pub async fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of the disk.
 pub async fn write_again<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64) -> io::Result<()> {
+    rewrite(disk, file, start, end).await?;
+    disk.flush(file).await
+}
+
+/// [`write_again`] without its flush.
+///
+/// # Errors
+/// Those of the disk.
+pub async fn rewrite<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64) -> io::Result<()> {
     let mut position = start;
     while position < end {
         let part = disk.read(file, position, (end - position).min(CHUNK_BYTES as u64) as usize).await?;
@@ -132,7 +147,7 @@ pub async fn write_again<D: Disk>(disk: &D, file: &D::File, start: u64, end: u64
         disk.write(file, position, vec![part]).await?;
         position += length;
     }
-    disk.flush(file).await
+    Ok(())
 }
 
 /// Writes a whole small file durably and atomically: beside it, flushed, renamed over it, directory flushed.

@@ -201,6 +201,10 @@ impl<D: Disk> Disk for Recorder<D> {
         self.disk.sync_dir(path).await
     }
 
+    fn now_us(&self) -> u64 {
+        self.disk.now_us()
+    }
+
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {
         let history = file.history.borrow();
         if let Some(block) = history.missing(position, len) {

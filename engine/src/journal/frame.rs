@@ -1,7 +1,7 @@
 //! One frame: a 64-byte header and its content, padded with zeros to whole blocks. The checksum covers all of the header
 //! behind itself, salt included, and the content, so it also protects what a batch's CRC does not: offset and epoch.
 
-use super::{FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, item::Part};
+use super::{FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, Item, item::Part};
 use crate::{
     bugs::{self, Bug},
     disk::{Chunk, Slice},
@@ -112,6 +112,14 @@ pub fn check(bytes: &[u8]) -> Option<(FrameHeader, &[u8])> {
     let checksum = U32::read_from_bytes(&bytes[4..CHECKED_FROM]).ok()?.get();
     let found = crc32c::crc32c_append(crc32c::crc32c(&bytes[CHECKED_FROM..FRAME_HEADER_BYTES]), content);
     (found == checksum || bugs::on(Bug::UncheckedFrame)).then_some((header, content))
+}
+
+/// Encodes a frame of items, ready for a direct write: what [`super::JournalWriter::frame`] writes. `header.length` is set
+/// here. Public so that it can be measured alone.
+#[must_use]
+pub fn encode_items(header: FrameHeader, items: &[Item]) -> Slice {
+    let parts: Vec<_> = items.iter().map(Part::Item).collect();
+    encode(header, &parts)
 }
 
 /// Encodes a frame, ready for a direct write. `header.length` is set by what `parts` hold, which must fit a frame.

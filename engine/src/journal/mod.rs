@@ -18,7 +18,7 @@ mod tests;
 mod writer;
 
 pub use error::JournalError;
-pub use frame::{FrameHeader, check};
+pub use frame::{FrameHeader, check, encode_items};
 pub use head::head_bytes;
 pub use item::{Found, Item, Line, decode};
 pub use layout::{

@@ -2,17 +2,18 @@
 
 use super::{
     FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, Item, JournalError, Line, Which, file_path,
-    frame::{FrameHeader, encode},
+    frame::{FrameHeader, encode_items},
     head,
-    item::Part,
 };
 use crate::{
     bugs::{self, Bug},
     disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open},
+    measure::Lane,
 };
 use std::{
     io,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// Where a core's journal goes on: plain data, from the start to the core.
@@ -58,6 +59,7 @@ pub struct JournalWriter<D: Disk> {
     journal_dir: PathBuf,
     current: D::File,
     other: D::File,
+    measured: Rc<Lane>,
 }
 
 impl<D: Disk> JournalWriter<D> {
@@ -68,7 +70,13 @@ impl<D: Disk> JournalWriter<D> {
     pub async fn open(disk: D, journal_dir: &Path, position: JournalPosition) -> Result<Self, JournalError> {
         let current = open_existing(&disk, &file_path(journal_dir, position.core, position.current)).await?;
         let other = open_existing(&disk, &file_path(journal_dir, position.core, position.current.other())).await?;
-        Ok(JournalWriter { disk, position, journal_dir: journal_dir.to_path_buf(), current, other })
+        Ok(JournalWriter { disk, position, journal_dir: journal_dir.to_path_buf(), current, other, measured: Rc::default() })
+    }
+
+    /// What it has written since it was opened.
+    #[must_use]
+    pub fn measured(&self) -> Rc<Lane> {
+        Rc::clone(&self.measured)
     }
 
     /// What the next frame may hold, in bytes of [`Item::encoded_len`] together; 0 if the current file is full. At most
@@ -97,14 +105,16 @@ impl<D: Disk> JournalWriter<D> {
     /// # Errors
     /// [`JournalError::Failed`]: fatal.
     pub async fn frame(&mut self, items: &[Item]) -> Result<(), JournalError> {
-        let parts: Vec<_> = items.iter().map(Part::Item).collect();
-        let frame = encode(self.position.header(), &parts);
+        let frame = encode_items(self.position.header(), items);
         let length = frame.len() as u64;
         assert!(self.position.offset + length <= self.position.file_bytes, "a frame must fit the room of its file");
+        let began_us = self.disk.now_us();
         self.disk.write(&self.current, self.position.offset, vec![frame]).await.map_err(|source| self.failed(source))?;
+        let written_us = self.disk.now_us();
         if !bugs::on(Bug::AckBeforeFlush) {
             self.disk.flush(&self.current).await.map_err(|source| self.failed(source))?;
         }
+        self.measured.durable(length, written_us - began_us, self.disk.now_us() - written_us);
         self.disk.relied_on(&self.current, self.position.offset, length);
         self.position.next_sequence += 1;
         self.position.offset += length;
@@ -139,6 +149,7 @@ impl<D: Disk> JournalWriter<D> {
         next.offset = offset;
         self.position = next;
         std::mem::swap(&mut self.current, &mut self.other);
+        self.measured.switched();
         Ok(())
     }
 

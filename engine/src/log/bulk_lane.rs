@@ -91,7 +91,7 @@ fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flyin
             }
             Some(Job::Run(run)) => {
                 *bytes_in_flight += run.bytes();
-                flying.push(write(core.disk.clone(), id, partition, &run, Rc::clone(flushes)));
+                flying.push(write(core, id, partition, &run, Rc::clone(flushes)));
                 core.settle(partition);
             }
             Some(Job::Seal) => flying.push(seal(core.disk.clone(), id, ending(core, partition))),
@@ -116,20 +116,34 @@ fn allocate<D: Disk>(disk: D, id: PartitionId, file: D::File, target: u64) -> Lo
     })
 }
 
-fn write<D: Disk>(disk: D, id: PartitionId, partition: &Partition<D>, run: &Run, flushes: Rc<Permits>) -> LocalBoxFuture<'static, Done<D>> {
+fn write<D: Disk>(
+    core: &Core<D>,
+    id: PartitionId,
+    partition: &Partition<D>,
+    run: &Run,
+    flushes: Rc<Permits>,
+) -> LocalBoxFuture<'static, Done<D>> {
     let (start, bytes) = (run.start, run.bytes());
+    let (disk, lane) = (core.disk.clone(), Rc::clone(&core.bulk));
     let slices = partition.front().tail().blocks(start, run.segment_end);
     let file = partition.active.file.clone();
+    lane.begin(bytes);
     Box::pin(async move {
         let result = async {
+            let began_us = disk.now_us();
             disk.write(&file, start, slices).await?;
+            let write_us = disk.now_us() - began_us;
             if bugs::on(Bug::AckBeforeFlush) {
                 return Ok(());
             }
             let _permit = flushes.acquire().await;
-            disk.flush(&file).await
+            let began_us = disk.now_us();
+            disk.flush(&file).await?;
+            lane.durable(bytes, write_us, disk.now_us() - began_us);
+            Ok(())
         };
         let result = result.await;
+        lane.end(bytes);
         Done { id, what: What::Run { bytes, start, result } }
     })
 }
@@ -173,8 +187,9 @@ fn finish<D: Disk>(core: &Core<D>, done: Done<D>, flying: &Flying<D>) {
     let now_ms = core.limits.now_ms.get();
     core.with(done.id, |partition| match done.what {
         What::Run { start, result, .. } => {
+            let acked = partition.progress.durable();
             if run_ended(partition, result) {
-                flying.push(cut(core.disk.clone(), done.id, partition.active.file.clone(), start));
+                flying.push(cut(core.disk.clone(), done.id, partition.active.file.clone(), start.max(block_floor(acked))));
             }
         }
         What::Cut => partition.jobs.run = false,
@@ -206,8 +221,10 @@ fn run_ended<D: Disk>(partition: &mut Partition<D>, result: io::Result<()>) -> b
 }
 
 /// After a failed flush nobody can tell which bytes of the run are on the disk, and the next flush may say that all is
-/// well. A start must not find them in the kernel's memory and take them for durable, so they are cut off: those that
-/// were acked are in the journal. Best effort, the partition is offline.
+/// well. A start must not find those that were never acked in the kernel's memory and take them for durable, so they are
+/// cut off, with the block that they begin in: its acked bytes are in the journal. Those before it stay. Most are in the
+/// journal too, but not all: what the start found in the segment behind a gap was written once more, the same, by the run
+/// that filled the gap, and is nowhere else. Best effort, the partition is offline.
 fn cut<D: Disk>(disk: D, id: PartitionId, file: D::File, start: u64) -> LocalBoxFuture<'static, Done<D>> {
     Box::pin(async move {
         if let Err(error) = disk.truncate(&file, start).await {
@@ -255,10 +272,11 @@ fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &i
     }
     partition.no_space = Some(NoSpace { retry_at_ms: now_ms + SPACE_RETRY_MS, at_roll, is_probing: false });
     partition.recount(&core.limits);
-    // What waits for the next segment has no place in the journal: it would wait until somebody appends.
+    // What waits for the next segment can't become durable without space; what the active one has goes to the journal, as
+    // long as the credit lasts.
     let waits_for_roll = partition.stretches.len() > 1;
-    let has_untaken = partition.progress.taken() < partition.progress.end();
-    if waits_for_roll || has_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal)) {
+    let is_untaken = partition.progress.taken() < partition.progress.end();
+    if waits_for_roll || (is_untaken && (at_roll || !core.limits.has_credit(0, partition.spec.internal))) {
         partition.must_discard = true;
     }
     if partition.is_closing {

@@ -231,8 +231,9 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
         let is_whole = |slot: &Slot<D>| match slot {
             Slot::Open(partition) => {
                 let is_lost = partition.offline.is_some() && partition.jobs.is_idle();
+                let is_gone = partition.is_deleted && partition.jobs.is_idle();
                 let is_whole = partition.is_finished && partition.log_start_wanted == partition.log_start && !partition.jobs.swapping;
-                is_whole || partition.is_deleted || is_lost
+                is_whole || is_gone || is_lost
             }
             Slot::Closed(_) => true,
         };

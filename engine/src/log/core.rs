@@ -8,6 +8,7 @@ use super::{
 use crate::{
     disk::Disk,
     journal::JournalWriter,
+    measure::Lane,
     partition::{
         Partition, PartitionId, Recovered,
         limits::Limits,
@@ -52,6 +53,10 @@ pub(super) struct Core<D: Disk> {
     pub journal_signal: Signal,
     /// A frame or a head is in flight, or is about to be.
     pub journal_is_busy: Cell<bool>,
+    /// What the journal lane has written.
+    pub journal_lane: Rc<Lane>,
+    /// What the bulk lane has written.
+    pub bulk: Rc<Lane>,
     pub bulk_queue: RefCell<VecDeque<PartitionId>>,
     pub bulk_signal: Signal,
     /// Senders that wait for room, in order.

@@ -9,11 +9,13 @@ mod journal_lane;
 mod keeper;
 mod signal;
 mod start;
+mod stats;
 
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
 pub use start::{Foreign, Start, catalog_spec, find_foreign, mark_clean};
+pub use stats::{LogStats, PartitionStats, Use};
 
 use self::{
     core::{Core, Slot, Unopened},
@@ -22,13 +24,15 @@ use self::{
 };
 use crate::{
     compaction::{CleanError, Cleaned, Job},
-    disk::Disk,
+    disk::{BLOCK, Disk, Slice},
     journal::{JournalPosition, JournalWriter, file_bytes_needed},
+    measure::Traffic,
     partition::{
         PartitionConfig, PartitionId, PartitionSpec, Recovered,
         limits::Limits,
         open,
         read::{Ask, Source, read_sealed},
+        stretch::Incoming,
         tail::Budget,
         waiters::{Watch, Watchers},
     },
@@ -131,6 +135,8 @@ impl<D: Disk> Log<D> {
             unmoved: Cell::new(0),
             homeless: Cell::new(0),
             senders_waiting: Cell::new(0),
+            offline: Cell::new(0),
+            traffic: Traffic::default(),
             now_ms: Cell::new(0),
         };
         let unopened = |recovered| Slot::Closed(Box::new(Unopened { recovered, is_opening: false, waiting: Watchers::default() }));
@@ -144,6 +150,8 @@ impl<D: Disk> Log<D> {
             limits,
             slots: RefCell::new(slots),
             segments,
+            journal_lane: writer.measured(),
+            bulk: Rc::default(),
             journal: RefCell::new(Some(writer)),
             journal_queue: RefCell::default(),
             journal_signal: Signal::default(),
@@ -266,6 +274,26 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Each variant is one of Kafka's answers; nothing has changed then.
     pub fn append(&self, id: PartitionId, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        self.take_in(id, Incoming::Borrowed(batch), now_ms)
+    }
+
+    /// As [`Log::append`], but the batch lies in memory that the tail may adopt instead of copying: it does if the slice is
+    /// the only part of its chunk and ends what is filled of it, and has the phase of [`Log::append_phase`].
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_received(&self, id: PartitionId, batch: Slice, now_ms: i64) -> Result<Appended, AppendError> {
+        self.take_in(id, Incoming::Received(batch), now_ms)
+    }
+
+    /// Where in a block the next batch of a partition will begin, if nothing else is appended before and no segment is
+    /// rolled: a hint, for whoever receives a large batch. `None` if the partition is not open here.
+    #[must_use]
+    pub fn append_phase(&self, id: PartitionId) -> Option<u64> {
+        self.core.look(id, |partition| partition.back().end() % BLOCK)
+    }
+
+    fn take_in(&self, id: PartitionId, batch: Incoming<'_>, now_ms: i64) -> Result<Appended, AppendError> {
         let core = &self.core;
         if core.has_failed.get() || core.is_closing.get() {
             return Err(closed());
@@ -402,7 +430,12 @@ impl<D: Disk> Log<D> {
                 Source::Active(view, limit) => match view.range(&core.disk, &ask, limit).await? {
                     Ok(range) => return Ok(view.plan(&range)),
                     Err(at) => {
-                        if let Some(plan) = core.look(id, |partition| partition.straddling(at)).flatten() {
+                        let mut plan = core.look(id, |partition| partition.straddling(at)).flatten();
+                        if plan.is_none() {
+                            let header = view.header_bytes(&core.disk, at).await?;
+                            plan = core.look(id, |partition| partition.straddling_offline(at, header)).flatten();
+                        }
+                        if let Some(plan) = plan {
                             let fits = plan.bytes <= bytes_max || at_least_one;
                             return Ok(if fits { plan } else { empty() });
                         }

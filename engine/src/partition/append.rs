@@ -6,10 +6,10 @@ use super::{
     producers::Verdict,
     spec::TimestampType,
     state::Partition,
-    stretch::Stretch,
+    stretch::{Incoming, Stretch},
 };
 use crate::{
-    batch::{Checked, DECOMPRESSED_BYTES_MAX, HEADER_BYTES, Header, Patch, Rules, patched_header, validate},
+    batch::{Checked, DECOMPRESSED_BYTES_MAX, Header, Patch, Rules, patched_header, validate},
     disk::Disk,
 };
 use std::rc::Rc;
@@ -37,7 +37,8 @@ impl<D: Disk> Partition<D> {
     ///
     /// # Errors
     /// Each variant is one of Kafka's answers; nothing has changed then.
-    pub fn append(&mut self, batch: &[u8], now_ms: i64, limits: &Limits) -> Result<(Appended, usize), AppendError> {
+    pub fn append(&mut self, batch: Incoming<'_>, now_ms: i64, limits: &Limits) -> Result<(Appended, usize), AppendError> {
+        let bytes = batch.bytes();
         if self.is_deleted {
             return Err(AppendError::UnknownPartition);
         }
@@ -47,7 +48,7 @@ impl<D: Disk> Partition<D> {
         if self.is_closing {
             return Err(AppendError::Storage("the broker is stopping".into()));
         }
-        let checked = validate(batch, &self.rules(now_ms))?;
+        let checked = validate(bytes, &self.rules(now_ms))?;
         if checked.header.is_transactional() {
             return Err(AppendError::Transactional);
         }
@@ -56,12 +57,17 @@ impl<D: Disk> Partition<D> {
             let log_append_time = log_append_time.map(|_| timestamp);
             return Ok((Appended { base_offset, last_offset, log_append_time, log_start: self.log_start, discards: self.discards() }, 0));
         }
-        let rolls = self.must_roll(&checked, batch.len() as u64);
-        self.check_space(batch.len() as u64, rolls, limits)?;
+        let length = bytes.len() as u64;
+        let rolls = self.must_roll(&checked, length);
+        self.check_space(length, rolls, limits)?;
         if rolls {
             self.stretches.push_back(Stretch::new(self.log_end(), Rc::clone(&limits.budget)));
         }
-        Ok(self.take_in(batch, &checked, log_append_time, now_ms))
+        let taken = self.take_in(batch, &checked, log_append_time, now_ms);
+        let records = (taken.0.last_offset - taken.0.base_offset + 1) as u64;
+        self.traffic.appended(length, records);
+        limits.traffic.appended(length, records);
+        Ok(taken)
     }
 
     fn rules(&self, now_ms: i64) -> Rules {
@@ -130,7 +136,7 @@ impl<D: Disk> Partition<D> {
         true
     }
 
-    fn take_in(&mut self, batch: &[u8], checked: &Checked, log_append_time: Option<i64>, now_ms: i64) -> (Appended, usize) {
+    fn take_in(&mut self, batch: Incoming<'_>, checked: &Checked, log_append_time: Option<i64>, now_ms: i64) -> (Appended, usize) {
         let base_offset = self.log_end();
         let patch = Patch {
             base_offset,
@@ -138,20 +144,21 @@ impl<D: Disk> Partition<D> {
             max_timestamp: checked.max_timestamp,
             log_append_time: log_append_time.is_some(),
         };
-        let header = patched_header(batch, &patch);
+        let bytes = batch.bytes().len() as u64;
+        let header = patched_header(batch.bytes(), &patch);
         let back = self.stretches.back_mut().expect("a partition has a segment");
         let is_first = back.end() == 0;
         if is_first {
             back.begin(now_ms);
         }
-        let chunks = back.append(&header, &batch[HEADER_BYTES..]);
+        let chunks = back.append(&header, batch);
         let header = Header::read(&header).expect("a whole header");
         if is_first || back.end() >= self.keep_at_end {
             (self.wants_keeping, self.keep_at_end) = (true, u64::MAX);
         }
         self.appended_ms = Some(now_ms);
         if self.stretches.len() == 1 {
-            self.progress.append(batch.len() as u64);
+            self.progress.append(bytes);
         }
         self.epochs.assign(self.leader_epoch, base_offset);
         self.producers.appended(&header, now_ms);

@@ -136,6 +136,9 @@ pub async fn evict<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: 
     disk.sync_dir(data_dir).await
 }
 
+/// Times that a directory is emptied: a reader that is under way may store an index in it once more.
+const REMOVALS_MAX: usize = 8;
+
 /// Removes a partition's directory and all files in it, durably. It is no error if it is gone. The mark goes last, so
 /// that a removal that was cut short is finished by the next start.
 ///
@@ -143,15 +146,26 @@ pub async fn evict<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: 
 /// The disk's; it may be repeated.
 pub async fn remove<D: Disk>(disk: &D, data_dir: &Path, directory: &Path) -> io::Result<()> {
     let path = data_dir.join(directory);
-    let entries = match disk.list(&path).await {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    for attempt in 1.. {
+        match empty_and_remove(disk, &path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < REMOVALS_MAX => {}
+            result => {
+                result?;
+                break;
+            }
+        }
+    }
+    disk.sync_dir(data_dir).await
+}
+
+/// `NotFound` if the directory is not there.
+async fn empty_and_remove<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    let entries = disk.list(path).await?;
     let mark = path.join(MARK_FILE);
     if !entries.iter().any(|entry| entry.name == MARK_FILE) {
         // It came from a Kafka: from here on it is a left-over of ours.
-        self::mark(disk, &path, PartitionId(0)).await?;
+        self::mark(disk, path, PartitionId(0)).await?;
     }
     for entry in entries.iter().filter(|entry| entry.name != MARK_FILE && !entry.is_dir) {
         match disk.remove(&path.join(&entry.name)).await {
@@ -160,8 +174,7 @@ pub async fn remove<D: Disk>(disk: &D, data_dir: &Path, directory: &Path) -> io:
             _ => {}
         }
     }
-    disk.sync_dir(&path).await?;
+    disk.sync_dir(path).await?;
     disk.remove(&mark).await?;
-    disk.remove_dir(&path).await?;
-    disk.sync_dir(data_dir).await
+    disk.remove_dir(path).await
 }

@@ -1,6 +1,7 @@
 //! The bounds that a partition acts on, and what all partitions of a core use of them together.
 
 use super::tail::Budget;
+use crate::measure::Traffic;
 use std::{cell::Cell, rc::Rc};
 
 /// How often a full disk is asked again, in ms of the appends' clock.
@@ -31,6 +32,10 @@ pub struct Limits {
     pub homeless: Cell<u64>,
     /// Senders that wait until bytes were moved.
     pub senders_waiting: Cell<usize>,
+    /// Partitions that take no appends until the next start.
+    pub offline: Cell<u64>,
+    /// What went through all partitions.
+    pub traffic: Traffic,
     /// The newest clock that an append brought, in ms.
     pub now_ms: Cell<i64>,
 }

@@ -16,7 +16,7 @@ pub mod schedule;
 pub mod seal;
 mod spec;
 pub mod state;
-mod stretch;
+pub mod stretch;
 pub mod tail;
 pub mod waiters;
 

@@ -5,7 +5,7 @@ use super::{
     state::{Partition, SealedSegment},
 };
 use crate::{
-    batch::{Header, Scanner, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Stop},
     disk::Disk,
     segment::{AbortedTxn, BatchRange, OpenSegments, Walk},
 };
@@ -132,18 +132,34 @@ impl<D: Disk> Partition<D> {
     /// The bytes of one batch that begins in the file and ends in memory, as a plan.
     #[must_use]
     pub fn straddling(&self, position: u64) -> Option<ReadPlan<D>> {
+        let held = self.front().batch_at(position)?;
+        self.half_in_memory(position, &held.header)
+    }
+
+    /// The same for a batch that memory doesn't know, with what the file holds of its header: an offline partition's, whose
+    /// file was cut within a block that was all in it before.
+    #[must_use]
+    pub fn straddling_offline(&self, position: u64, mut header: Vec<u8>) -> Option<ReadPlan<D>> {
         let front = self.front();
-        let held = front.batch_at(position)?;
-        let (start, end) = (front.tail().start(), held.end());
+        let start = front.tail().start();
+        self.offline.as_ref().filter(|_| position + header.len() as u64 <= start)?;
+        let rest = (start + (HEADER_BYTES - header.len()) as u64).min(front.end());
+        front.slices(start, rest).iter().for_each(|slice| header.extend_from_slice(slice));
+        self.half_in_memory(position, &Header::read(&header)?)
+    }
+
+    fn half_in_memory(&self, position: u64, header: &Header) -> Option<ReadPlan<D>> {
+        let front = self.front();
+        let (start, end) = (front.tail().start(), position + header.size() as u64);
         if end > self.progress.durable() || start >= end {
             return None;
         }
         let mut pieces = Vec::new();
-        if held.position < start {
+        if position < start {
             pieces.push(Piece::File { reader: self.active.reader.clone(), position, len: (start - position) as usize });
         }
         pieces.extend(front.slices(start.max(position), end).into_iter().map(Piece::Memory));
-        let next_offset = held.header.next_offset();
+        let next_offset = header.next_offset();
         Some(ReadPlan { pieces, bytes: (end - position) as usize, next_offset, aborted: Vec::new() })
     }
 }
@@ -214,6 +230,16 @@ impl<D: Disk> ActiveView<D> {
             range.next_offset = header.next_offset();
         }
         Ok(Ok(range))
+    }
+
+    /// What the file holds of the header of the batch at `position`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn header_bytes(&self, disk: &D, position: u64) -> Result<Vec<u8>, ReadError> {
+        let len = self.end.saturating_sub(position).min(HEADER_BYTES as u64) as usize;
+        let read = disk.read_buffered(&self.reader, position, len).await;
+        read.map_err(|source| ReadError::Storage { path: self.path.clone(), source })
     }
 
     /// A plan of a range of the file.

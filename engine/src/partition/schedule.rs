@@ -81,7 +81,8 @@ impl<D: Disk> Partition<D> {
             let wanted = self.front().end().max(self.active.allocated) + 1;
             return Some(Job::Allocate(self.allocation_target(wanted)));
         }
-        if self.jobs.run {
+        // A write to a file that is growing would wait for its lock in a kernel worker: it waits here instead.
+        if self.jobs.run || self.jobs.allocating {
             return None;
         }
         self.next_run(limits, bytes_free).or_else(|| self.next_seal())

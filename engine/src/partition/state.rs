@@ -9,7 +9,7 @@ use super::{
     stretch::Stretch,
     waiters::{DurableWaiters, Watchers},
 };
-use crate::{disk::Disk, segment::Indexes};
+use crate::{disk::Disk, measure::Traffic, segment::Indexes};
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
@@ -162,9 +162,12 @@ pub struct Partition<D: Disk> {
     pub waiters: DurableWaiters,
     /// Readers that wait for a change.
     pub watchers: Watchers,
+    /// What went through it.
+    pub traffic: Traffic,
     /// Where the last discards cut, with the number of the first of them.
     discards: (u64, VecDeque<i64>),
     counted: (u64, u64),
+    counted_offline: bool,
 }
 
 /// What [`Partition`] is made of.
@@ -239,6 +242,8 @@ impl<D: Disk> Partition<D> {
             watchers: Watchers::default(),
             discards: (0, VecDeque::new()),
             counted: (0, 0),
+            counted_offline: false,
+            traffic: Traffic::default(),
         }
     }
 
@@ -384,6 +389,9 @@ impl<D: Disk> Partition<D> {
         let (unmoved_before, homeless_before) = std::mem::replace(&mut self.counted, (unmoved, homeless));
         limits.unmoved.set(limits.unmoved.get() + unmoved - unmoved_before);
         limits.homeless.set(limits.homeless.get() + homeless - homeless_before);
+        let is_offline = self.offline.is_some() && !self.is_deleted;
+        let was_offline = std::mem::replace(&mut self.counted_offline, is_offline);
+        limits.offline.set(limits.offline.get() + u64::from(is_offline) - u64::from(was_offline));
         unmoved < unmoved_before || homeless != homeless_before
     }
 }

@@ -3,9 +3,29 @@
 use super::tail::{Budget, Tail, block_floor};
 use crate::{
     batch::{HEADER_BYTES, Header},
-    disk::Slice,
+    disk::{BLOCK, Slice},
 };
 use std::{collections::VecDeque, rc::Rc};
+
+/// A batch on its way in.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// It is copied.
+    Borrowed(&'a [u8]),
+    /// Received into memory that may become the tail's.
+    Received(Slice),
+}
+
+impl Incoming<'_> {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Incoming::Borrowed(bytes) => bytes,
+            Incoming::Received(slice) => slice,
+        }
+    }
+}
 
 /// A batch in memory.
 #[derive(Clone, Copy)]
@@ -107,16 +127,32 @@ impl Stretch {
         &self.tail
     }
 
-    /// Adds a batch: its patched header, and its records behind. Returns how many chunks of memory that took.
-    pub fn append(&mut self, header: &[u8; HEADER_BYTES], records: &[u8]) -> usize {
+    /// Adds a batch with a patched header: copied, or its memory adopted where that is possible. Returns how many chunks
+    /// of memory that took.
+    pub fn append(&mut self, header: &[u8; HEADER_BYTES], batch: Incoming<'_>) -> usize {
         let position = self.end();
-        let chunks = self.tail.append(header) + self.tail.append(records);
+        let chunks = match self.adopt(header, batch) {
+            Ok(chunks) => chunks,
+            Err(batch) => self.tail.append(header) + self.tail.append(&batch.bytes()[HEADER_BYTES..]),
+        };
         let header = Header::read(header).expect("a whole header");
         debug_assert_eq!(self.end() - position, header.size() as u64);
         self.next_offset = header.next_offset();
         self.first_timestamp.get_or_insert(header.max_timestamp());
         self.batches.push_back(Held { position, header });
         chunks
+    }
+
+    fn adopt<'a>(&mut self, header: &[u8; HEADER_BYTES], batch: Incoming<'a>) -> Result<usize, Incoming<'a>> {
+        match batch {
+            Incoming::Received(mut slice) => {
+                if slice.phase() != self.end() % BLOCK || !slice.overwrite_front(header) {
+                    return Err(Incoming::Received(slice));
+                }
+                self.tail.adopt(slice).map_err(Incoming::Received)
+            }
+            borrowed => Err(borrowed),
+        }
     }
 
     /// The bytes of a range, shared. They must be in memory.

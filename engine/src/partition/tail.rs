@@ -55,14 +55,21 @@ impl Budget {
 }
 
 struct Held {
-    /// Where the chunk begins in the segment: a multiple of the block.
+    /// Where it begins in the segment: a multiple of the block.
     position: u64,
+    /// Where that is in the chunk, a multiple of the block: what lies before it is none of the segment's.
+    offset: usize,
     chunk: Rc<Chunk>,
 }
 
 impl Held {
     fn end(&self) -> u64 {
-        self.position + self.chunk.filled() as u64
+        self.position + (self.chunk.filled() - self.offset) as u64
+    }
+
+    /// A range of the segment that it holds.
+    fn slice(&self, start: u64, end: u64) -> Slice {
+        self.chunk.slice((start - self.position) as usize + self.offset, (end - self.position) as usize + self.offset)
     }
 }
 
@@ -116,7 +123,30 @@ impl Tail {
         let bytes = self.chunk_bytes_next.max(wanted.min(CHUNK_BYTES).next_power_of_two());
         self.chunk_bytes_next = (bytes * 2).min(CHUNK_BYTES);
         self.budget.take(bytes);
-        self.chunks.push_back(Held { position: self.end, chunk: Chunk::new(bytes) });
+        self.chunks.push_back(Held { position: self.end, offset: 0, chunk: Chunk::new(bytes) });
+    }
+
+    /// Takes over the memory of `bytes` as what is behind the end, if their first one lies where the end is in its block:
+    /// only the rest of that block is copied. The chunk behind `bytes` must be free to be filled. Returns how many chunks
+    /// were added, or gives the bytes back.
+    ///
+    /// # Errors
+    /// The slice, if it lies elsewhere in its block.
+    pub fn adopt(&mut self, bytes: Slice) -> Result<usize, Slice> {
+        let copied = (block_ceiling(self.end) - self.end) as usize;
+        if bytes.phase() != self.end % BLOCK || bytes.len() <= copied {
+            return Err(bytes);
+        }
+        let added = self.append(&bytes[..copied]);
+        if let Some(last) = self.chunks.back() {
+            last.chunk.end_here();
+        }
+        let len = (bytes.len() - copied) as u64;
+        let (chunk, range) = bytes.into_chunk();
+        self.budget.take(chunk.capacity());
+        self.chunks.push_back(Held { position: self.end, offset: range.start + copied, chunk });
+        self.end += len;
+        Ok(added + 1)
     }
 
     /// The bytes from `start` to `end`, shared. They must be held.
@@ -127,11 +157,7 @@ impl Tail {
             return Vec::new();
         }
         let first = self.chunks.partition_point(|held| held.end() <= start);
-        let of_chunk = |held: &Held| {
-            let from = start.max(held.position) - held.position;
-            let to = end.min(held.end()) - held.position;
-            held.chunk.slice(from as usize, to as usize)
-        };
+        let of_chunk = |held: &Held| held.slice(start.max(held.position), end.min(held.end()));
         self.chunks.range(first..).take_while(|held| held.position < end).map(of_chunk).collect()
     }
 
@@ -174,7 +200,7 @@ impl Tail {
             chunk.append(&last);
             self.budget.take(chunk.capacity());
             self.end = from + last.len() as u64;
-            self.chunks.push_back(Held { position: from, chunk });
+            self.chunks.push_back(Held { position: from, offset: 0, chunk });
         }
     }
 
@@ -190,8 +216,8 @@ impl Tail {
             && held.end() > end
         {
             let kept = Chunk::new(held.chunk.capacity());
-            kept.append(&held.chunk.slice(0, (end - held.position) as usize));
-            held.chunk = kept;
+            kept.append(&held.slice(held.position, end));
+            (held.chunk, held.offset) = (kept, 0);
         }
         self.end = end;
     }
@@ -245,6 +271,47 @@ mod tests {
         assert_eq!(written[..5_000], bytes(0, 5_000));
         assert!(written[5_000..].iter().all(|byte| *byte == 0));
         assert_eq!(joined(&tail.slices(0, 10_000)), bytes(0, 10_000));
+    }
+
+    #[test]
+    fn adopted_bytes_are_written_and_read_as_if_they_had_been_copied() {
+        let budget = Budget::new(1 << 30);
+        let mut tail = Tail::new(8192, Rc::clone(&budget));
+        let all = bytes(0, 400_000);
+        let mut at = 0;
+        for (len, phase_off) in [(100, 0), (100_000, 0), (50_000, 1), (4_096, 0), (3, 0), (90_000, 0)] {
+            let part = &all[at..at + len];
+            let chunk = Chunk::for_receiving(len, tail.end() + phase_off);
+            let start = chunk.filled();
+            chunk.append(part);
+            let slice = chunk.slice(start, start + len);
+            drop(chunk);
+            let may = phase_off == 0 && len as u64 > block_ceiling(tail.end()) - tail.end();
+            match tail.adopt(slice) {
+                Ok(added) => assert!(may && added > 0),
+                Err(slice) => {
+                    assert!(!may);
+                    tail.append(&slice);
+                }
+            }
+            at += len;
+        }
+        let end = 8192 + at as u64;
+        assert_eq!((tail.start(), tail.end()), (8192, end));
+        for (start, end) in [(8192, end), (8192 + 99, 8192 + 4097), (8192 + 100_000, 8192 + 160_000)] {
+            assert_eq!(joined(&tail.slices(start, end)), all[(start - 8192) as usize..(end - 8192) as usize]);
+        }
+        let blocks = tail.blocks(8192, end);
+        assert!(blocks.iter().all(|slice| slice.len() % 4096 == 0 && (slice.as_ptr() as u64).is_multiple_of(BLOCK)));
+        assert_eq!(joined(&blocks)[..at], all[..at]);
+        tail.truncate(8192 + 60_000);
+        tail.append(&all[60_000..70_000]);
+        assert_eq!(joined(&tail.slices(8192, 8192 + 70_000)), all[..70_000]);
+        while tail.release_oldest(8192 + 40_000) {}
+        tail.shrink();
+        assert_eq!(budget.held(), 4096);
+        drop(tail);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]

@@ -45,11 +45,13 @@ pub enum Hit {
     Resent,
     /// DeleteRecords raised a log start.
     RecordsDeleted,
+    /// A batch was received into memory that became its partition's tail.
+    Adopted,
 }
 
 impl Hit {
     /// Every situation, with its name.
-    pub const ALL: [(Hit, &str); 20] = [
+    pub const ALL: [(Hit, &str); 21] = [
         (Hit::TornFrame, "torn frame"),
         (Hit::Switch, "switch of journal files"),
         (Hit::CrashInHead, "crash within a head"),
@@ -70,6 +72,7 @@ impl Hit {
         (Hit::Duplicate, "duplicate recognised"),
         (Hit::Resent, "lost batch sent again"),
         (Hit::RecordsDeleted, "records deleted"),
+        (Hit::Adopted, "batch adopted, not copied"),
     ];
 }
 

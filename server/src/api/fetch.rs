@@ -44,6 +44,7 @@ struct Round {
 pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
     let request: FetchRequest = decode(&context, body)?;
     if let Err(error) = session(&context, &request) {
+        core.counters.failed(context.api, error.code());
         return fetch_response::assemble(&core, &context, error.code(), Vec::new());
     }
     let wanted: Vec<Wanted<'_>> = request
@@ -73,6 +74,7 @@ pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Res
         }
         // Held through the wait, its memory could not be given back.
         drop(round);
+        let _parked = core.counters.parked_fetch();
         tokio::select! {
             () = changed => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -83,6 +85,9 @@ pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Res
     let mut topics: Vec<Topic> =
         request.topics.iter().map(|topic| Topic { name: topic.topic.clone(), id: topic.topic_id, answers: Vec::new() }).collect();
     for (wanted, answer) in wanted.iter().zip(answers) {
+        if let Location::Here(id) = wanted.location {
+            core.log.count_fetched(id, answer.bytes() as u64);
+        }
         topics[wanted.topic].answers.push(answer);
     }
     fetch_response::assemble(&core, &context, 0, topics)
@@ -117,6 +122,7 @@ async fn read_all(core: &Rc<Core>, context: &RequestContext, request: &FetchRequ
             }
             Err(refused) => {
                 round.at_once = true;
+                core.counters.failed(context.api, refused.error.code());
                 let leader = refused.leader.filter(|_| context.version >= fetch_response::LEADERS_SINCE);
                 Answer::of_error(partition.request.partition, refused.error, refused.offsets, leader)
             }

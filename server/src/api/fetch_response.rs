@@ -60,6 +60,12 @@ impl Answer {
         }
     }
 
+    /// Bytes of its batches.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Why nothing was read. OFFSET_OUT_OF_RANGE still says which offsets there are.
     #[must_use]
     pub fn of_error(partition: i32, error: ResponseError, offsets: Option<Offsets>, leader: Option<Leader>) -> Answer {

@@ -24,12 +24,15 @@ mod producer_id;
 mod reply;
 mod topics;
 
+pub use locate::TopicKey;
 pub use reply::{Part, Refused, Reply};
 
 use crate::{core::Core, signal::Signal, walk};
 use bytes::{Buf, Bytes, BytesMut};
+use engine::disk::Slice;
 use futures_util::future::LocalBoxFuture;
 use kafka_protocol::{
+    ResponseError,
     messages::{ApiKey, FetchRequest, ProduceRequest},
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
 };
@@ -50,6 +53,17 @@ pub struct RequestContext {
     pub peer: SocketAddr,
     /// Raised when the client has gone: whoever waits for something for long may give up.
     pub gone: Signal,
+    /// The one batch of a large produce, in whose place the body has an empty one.
+    pub batch: Option<Slice>,
+}
+
+/// A request, its length cut off.
+#[derive(Debug)]
+pub struct Request {
+    /// All of it, but for the batch.
+    pub bytes: Bytes,
+    /// The one batch of a large produce, received apart.
+    pub batch: Option<Slice>,
 }
 
 impl RequestContext {
@@ -88,6 +102,7 @@ macro_rules! api {
                 Box::pin(async move {
                     let request: kafka_protocol::messages::$request = decode(&context, body)?;
                     let response = $handler(&core, &context, request).await;
+                    core.counters.errors_of(ApiKey::$key, &response);
                     encode(&context, &response)
                 })
             },
@@ -148,15 +163,19 @@ pub fn find(key: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == key)
 }
 
-/// Carries out one request, its length cut off.
+/// Carries out one request.
 ///
 /// # Errors
 /// [`Refused`]: the connection is to be closed, as Kafka does it.
-pub async fn handle(core: &Rc<Core>, request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Reply, Refused> {
-    let (api, context, body) = match header(request, peer, gone)? {
+pub async fn handle(core: &Rc<Core>, request: Request, peer: SocketAddr, gone: &Signal) -> Result<Reply, Refused> {
+    let (api, mut context, body) = match header(request.bytes, peer, gone)? {
         Header::Served { api, context, body } => (api, context, body),
-        Header::NewerApiVersions { correlation_id } => return Ok(api_versions::too_new(correlation_id)),
+        Header::NewerApiVersions { correlation_id } => {
+            core.counters.failed(ApiKey::ApiVersions, ResponseError::UnsupportedVersion.code());
+            return Ok(api_versions::too_new(correlation_id));
+        }
     };
+    context.batch = request.batch;
     tracing::trace!(%peer, client = context.client(), api = ?api.key, version = context.version, "request");
     (api.run)(Rc::clone(core), context, body).await
 }
@@ -217,7 +236,7 @@ fn header(mut request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Header,
         request.advance(tags);
     }
     walk::body(key, version, &request).map_err(malformed)?;
-    let context = RequestContext { api: api.key, version, correlation_id, client_id, peer, gone: gone.clone() };
+    let context = RequestContext { api: api.key, version, correlation_id, client_id, peer, gone: gone.clone(), batch: None };
     Ok(Header::Served { api, context, body: request })
 }
 

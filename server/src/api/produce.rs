@@ -11,6 +11,7 @@ use super::{
 use crate::{core::Core, errors};
 use bytes::Bytes;
 use engine::{
+    disk::Slice,
     log::{AppendError, Appended},
     partition::PartitionId,
 };
@@ -66,23 +67,28 @@ impl From<AppendError> for Failure {
 type Outcomes = Vec<(TopicProduceResponse, Vec<(i32, Outcome)>)>;
 
 /// Appends, and answers later.
-pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
+pub async fn handle(core: Rc<Core>, mut context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
     let request: ProduceRequest = decode(&context, body)?;
     let acks = request.acks;
-    let outcomes = append_all(&core, &context, request).await;
+    let received = context.batch.take();
+    let outcomes = append_all(&core, &context, request, received).await;
     if acks == 0 {
         let failed = outcomes.iter().flat_map(|(_, partitions)| partitions).find_map(|(_, outcome)| outcome.as_ref().err());
         return match failed {
-            Some(failure) => Err(Refused::UnackedFailed(failure.error)),
+            Some(failure) => {
+                core.counters.failed(context.api, failure.error.code());
+                Err(Refused::UnackedFailed(failure.error))
+            }
             None => Ok(Reply::Silent),
         };
     }
     Ok(Reply::Later(Box::pin(async move { answer(&core, &context, outcomes).await })))
 }
 
-async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceRequest) -> Outcomes {
+/// Appends every batch; `received` is the only one, if it was received apart.
+async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceRequest, mut received: Option<Slice>) -> Outcomes {
     let mut ids = Vec::new();
-    let mut bytes = 0;
+    let mut bytes = received.as_ref().map_or(0, |batch| batch.len());
     for topic in &request.topic_data {
         let key = if context.version >= 13 { TopicKey::Id(topic.topic_id) } else { TopicKey::Name(&topic.name) };
         for partition in &topic.partition_data {
@@ -101,7 +107,7 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
         let key = if context.version >= 13 { TopicKey::Id(topic.topic_id) } else { TopicKey::Name(&topic.name) };
         let partitions = topic.partition_data.iter().map(|partition| {
             let outcome = match request.acks {
-                -1..=1 => append(core, context.version, key, partition, now_ms),
+                -1..=1 => append(core, context.version, key, partition, received.take(), now_ms),
                 _ => Err(ResponseError::InvalidRequiredAcks.into()),
             };
             (partition.index, outcome)
@@ -114,7 +120,7 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
     outcomes
 }
 
-fn append(core: &Core, version: i16, topic: TopicKey<'_>, request: &PartitionProduceData, now_ms: i64) -> Outcome {
+fn append(core: &Core, version: i16, topic: TopicKey<'_>, request: &PartitionProduceData, received: Option<Slice>, now_ms: i64) -> Outcome {
     let id = match core.locate(topic, request.index) {
         Location::Here(id) => id,
         Location::Elsewhere(leader) => {
@@ -122,14 +128,18 @@ fn append(core: &Core, version: i16, topic: TopicKey<'_>, request: &PartitionPro
         }
         Location::Nowhere(error) => return Err(error.into()),
     };
-    let batch: &[u8] = request.records.as_deref().unwrap_or(&[]);
+    let batch: &[u8] = received.as_deref().or(request.records.as_deref()).unwrap_or(&[]);
     if batch.get(ATTRIBUTES_AT + 1).is_some_and(|low| low & COMPRESSION_MASK == ZSTD) && version < ZSTD_SINCE {
         return Err(AppendError::UnsupportedCompression(i16::from(ZSTD)).into());
     }
     if holds_another_batch(batch) {
         return Err(AppendError::InvalidRecord("a produce request holds exactly one batch per partition".into()).into());
     }
-    Ok((id, core.log.append(id, batch, now_ms)?))
+    let appended = match received {
+        Some(batch) => core.log.append_received(id, batch, now_ms)?,
+        None => core.log.append(id, batch, now_ms)?,
+    };
+    Ok((id, appended))
 }
 
 /// Whether a whole batch of format 2 is followed by something that is not a part of it.
@@ -147,7 +157,8 @@ async fn answer(core: &Rc<Core>, context: &RequestContext, outcomes: Outcomes) -
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             let answer = PartitionProduceResponse::default().with_index(index);
-            answers.push(match durable(core, outcome).await {
+            let outcome = durable(core, outcome).await.inspect_err(|failure| core.counters.failed(context.api, failure.error.code()));
+            answers.push(match outcome {
                 Ok(appended) => answer
                     .with_base_offset(appended.base_offset)
                     .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))

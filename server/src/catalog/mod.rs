@@ -23,7 +23,7 @@ pub use change::Change;
 pub use records::RecordsError;
 
 use engine::partition::PartitionId;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 use uuid::Uuid;
 
 /// The topic of committed offsets and group metadata.
@@ -100,6 +100,11 @@ impl Catalog {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()
+    }
+
+    /// Topics by name, from `name` on.
+    pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        self.topics.range::<str, _>((Bound::Included(name), Bound::Unbounded)).map(|(_, topic)| topic)
     }
 
     /// Topics that were deleted durably, but whose files some core may still have.

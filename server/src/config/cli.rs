@@ -58,6 +58,10 @@ pub struct Cli {
     /// Start although the journal is damaged, without what is behind the damage.
     #[arg(long)]
     pub accept_loss: bool,
+    /// Where /metrics (Prometheus) and /health are served, or `off` [default: 127.0.0.1:9644; if that is taken, the broker
+    /// goes on without].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<String>,
     /// error, warn, info, debug or trace [default: info].
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,

@@ -15,6 +15,7 @@ pub const OWN: &[&str] = &[
     "journal_size",
     "listen",
     "log_level",
+    "metrics",
     "validate",
 ];
 

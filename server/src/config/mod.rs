@@ -20,6 +20,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 /// The port of core 0.
 const PORT: u16 = 9092;
+/// Where metrics are served if nothing is said of it, and the port if only that is missing.
+const METRICS_HOST: &str = "127.0.0.1";
+const METRICS_PORT: u16 = 9644;
 /// The smallest journal of a core, in bytes.
 const JOURNAL_BYTES_MIN: u64 = 1 << 20;
 
@@ -40,12 +43,30 @@ pub struct Config {
     pub advertise_ports: Option<Vec<u16>>,
     /// Go on without O_DIRECT.
     pub allow_buffered: bool,
+    /// Where metrics are served.
+    pub metrics: Metrics,
     /// The log level.
     pub log_level: Option<String>,
     /// What the cores need to know; the nodes follow when the ports are bound.
     pub settings: Settings,
     /// What the operator should know about the configuration.
     pub warnings: Vec<String>,
+}
+
+/// Where `/metrics` and `/health` are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// Nowhere.
+    Off,
+    /// Here (port 0: a free one).
+    At {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The operator named it: the broker doesn't start without.
+        named: bool,
+    },
 }
 
 /// Values by key, from the file and the command line.
@@ -96,6 +117,7 @@ impl Given {
             ("journal_size", cli.journal_size.clone()),
             ("allow_buffered", flag(cli.allow_buffered)),
             ("accept_loss", flag(cli.accept_loss)),
+            ("metrics", cli.metrics.clone()),
             ("log_level", cli.log_level.clone()),
         ];
         for (key, value) in options {
@@ -138,6 +160,7 @@ impl Given {
                 None => None,
             },
         };
+        let metrics = self.metrics()?;
         let log = self.log()?;
         let settings = self.settings(&log)?;
         Ok(Config {
@@ -147,6 +170,7 @@ impl Given {
             ports,
             advertise_ports,
             allow_buffered: self.boolean("allow_buffered")?,
+            metrics,
             log_level: self.own.remove("log_level"),
             log,
             settings,
@@ -167,6 +191,17 @@ impl Given {
             bail!("advertise = {text:?}: clients can't connect to \"all addresses\"; name the host that they reach this machine by");
         }
         Ok(Some(address))
+    }
+
+    fn metrics(&self) -> anyhow::Result<Metrics> {
+        let Some(text) = self.own.get("metrics") else {
+            return Ok(Metrics::At { host: METRICS_HOST.into(), port: METRICS_PORT, named: false });
+        };
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Metrics::Off);
+        }
+        let address = Address::parse(text).with_context(|| format!("metrics = {text:?} (it is HOST:PORT or off)"))?;
+        Ok(Metrics::At { host: address.host, port: address.port.unwrap_or(METRICS_PORT), named: true })
     }
 
     fn ports(&self, key: &str, cores: usize) -> anyhow::Result<Option<Vec<u16>>> {

@@ -2,6 +2,7 @@
 
 use super::operation::submit;
 use crate::api::Part;
+use engine::disk::Chunk;
 use io_uring_of_tokio::{opcode, types};
 use std::{
     io,
@@ -49,6 +50,21 @@ impl Socket {
             unsafe { buffer.set_len(buffer.len() + received) };
         }
         (result, buffer)
+    }
+
+    /// The same into the room of a chunk, waiting until `most` bytes are there. **Never drop it before it has completed.**
+    pub async fn receive_into_chunk(&self, chunk: Rc<Chunk>, most: usize) -> (io::Result<usize>, Rc<Chunk>) {
+        let filled = chunk.filled();
+        let length = chunk.room().min(most);
+        // SAFETY: within the allocation: `filled` is at most its capacity.
+        let memory = unsafe { chunk.as_ptr().add(filled) };
+        let entry = opcode::Recv::new(types::Fd(self.as_raw_fd()), memory, length as u32).flags(libc::MSG_WAITALL).build();
+        let (result, (chunk, _fd)) = submit((chunk, Rc::clone(&self.fd)), entry).await;
+        if let Ok(received) = result {
+            assert!(received <= length, "the kernel received {received} bytes into {length}");
+            chunk.set_filled(filled + received);
+        }
+        (result, chunk)
     }
 
     /// Sends runs of memory, all or an error; `progress` is told of every step. `more` says that bytes follow at once.

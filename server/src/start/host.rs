@@ -187,6 +187,7 @@ async fn accept(core: Rc<Core>, listener: Listener) {
             }
         };
         if core.connections.count() >= core.settings.connections_max {
+            core.counters.refused_connection();
             tracing::warn!(%peer, "refused: max.connections ({}) is reached on core {}", core.settings.connections_max, core.index);
             continue;
         }

@@ -1,24 +1,29 @@
 //! The ports of the cores. All are bound before anything else, and listened on when the logs are open: a client that
 //! connects earlier is refused and tries again, instead of hanging.
 
-use crate::net::Listener;
+use super::port::{self, Owner};
+use crate::{config::Metrics, net::Listener};
 use anyhow::{Context, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     thread,
     time::{Duration, Instant},
 };
 
-/// How long a start waits for a port: a killed broker's sockets live until the I/O of its rings has ended.
-const PORT_WAIT: Duration = Duration::from_secs(5);
+/// How long a start waits for a port that no process holds: a killed broker's sockets live until the I/O of its rings has
+/// ended, which takes milliseconds, and on a disk that is slow to flush as long as the flush.
+const PORT_WAIT: Duration = Duration::from_secs(30);
 
 /// How often it looks meanwhile.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// The same, for metrics.
+const METRICS_BACKLOG: i32 = 16;
 
 /// The bound sockets of a core.
 pub struct Sockets {
@@ -35,6 +40,26 @@ pub fn bind(host: &str, ports: &[u16]) -> anyhow::Result<Vec<Sockets>> {
     let addresses = addresses(host)?;
     let until = Instant::now() + PORT_WAIT;
     ports.iter().enumerate().map(|(core, port)| bind_core(host, &addresses, core, *port, until)).collect()
+}
+
+/// Listens where metrics are to be served; `None` if they aren't. A taken port is an error only if the operator named it:
+/// two brokers on one machine start without further ado.
+///
+/// # Errors
+/// The host is unknown, or its port is taken.
+pub fn metrics(wanted: &Metrics) -> anyhow::Result<Option<TcpListener>> {
+    let Metrics::At { host, port, named } = wanted else { return Ok(None) };
+    let address = SocketAddr::new(*addresses(host)?.first().context("a host has an address")?, *port);
+    let until = if *named { Instant::now() + PORT_WAIT } else { Instant::now() };
+    let listening = bind_patiently(address, until).and_then(|socket| socket.listen(METRICS_BACKLOG).map(|()| socket));
+    match listening {
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(error) if *named => bail!("metrics can't be served on {address} ({error}): name another --metrics HOST:PORT, or --metrics off"),
+        Err(error) => {
+            tracing::warn!("no metrics: {address} can't be listened on ({error}); --metrics HOST:PORT names another");
+            Ok(None)
+        }
+    }
 }
 
 fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: Instant) -> anyhow::Result<Sockets> {
@@ -60,7 +85,10 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
 fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
     loop {
         match bind_one(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => thread::sleep(PORT_RETRY),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => match port::owner(address.port()) {
+                Owner::Nobody => thread::sleep(PORT_RETRY),
+                Owner::Process { .. } | Owner::User(_) => return Err(error),
+            },
             bound => return bound,
         }
     }
@@ -113,10 +141,10 @@ fn is_absent(error: &io::Error) -> bool {
 fn explain(error: io::Error, address: SocketAddr, core: usize) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "port {} is taken: another broker or program listens on it (ss -ltnp 'sport = :{}' names it). Stop it, or choose \
-             another port with --listen HOST:PORT; core N takes PORT + N, and --cores 1 needs one port only",
+            "port {} is taken: {}. Stop it, or choose another port with --listen HOST:PORT; core N takes PORT + N, and --cores 1 \
+             needs one port only",
             address.port(),
-            address.port()
+            port::owner(address.port())
         ),
         io::ErrorKind::PermissionDenied => format!("port {} needs privileges: use one above 1023", address.port()),
         io::ErrorKind::AddrNotAvailable => {

@@ -6,6 +6,7 @@
 mod checks;
 mod host;
 mod listen;
+mod port;
 mod screen;
 mod signals;
 
@@ -14,6 +15,7 @@ use crate::{
     config::{Cli, Config},
     controller, core,
     keeping::Cleaner,
+    metrics::{self, process::About},
     net,
 };
 use anyhow::{Context, anyhow, bail};
@@ -47,12 +49,23 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     checks::io_uring()?;
     let sockets = listen::bind(&config.listen_host, &config.ports)?;
     let ports: Vec<u16> = sockets.iter().map(|sockets| sockets.port).collect();
+    let scraped = listen::metrics(&config.metrics)?;
     let directory = checks::directories(&config.log, config.allow_buffered)?;
     let mut settings = config.settings.clone();
     settings.nodes = config.nodes(&ports);
+    let mailboxes = core::mesh(config.cpus.len());
+    let metrics = match scraped {
+        // From here on, so that /health tells a start from a port that nobody listens on.
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            metrics::http::serve(listener, mailboxes[0].remote(), About::now(&config.log.data_dir, &config.log.journal_dir))?;
+            Some(address)
+        }
+        None => None,
+    };
     let began = Instant::now();
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
-    screen::show(&config, &settings.nodes, &directory, &limits);
+    screen::show(&config, &settings.nodes, metrics, &directory, &limits);
     let (events, happened) = channel();
     let cleaner = Cleaner::spawn(directory.lock.as_raw_fd(), !directory.direct)?;
     signals::watch(events.clone());
@@ -61,7 +74,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
     let highest_producer_id = recovered.cores.iter().map(|core| core.highest_producer_id).max().unwrap_or(-1);
     let mut hosts = Vec::with_capacity(config.cpus.len());
-    let parts = recovered.cores.into_iter().zip(core::mesh(config.cpus.len())).zip(sockets);
+    let parts = recovered.cores.into_iter().zip(mailboxes).zip(sockets);
     for (index, ((start, mailbox), sockets)) in parts.enumerate() {
         hosts.push(Host::spawn(
             host::Setup {

@@ -5,10 +5,10 @@ use crate::{
     config::{Config, size},
     settings::Node,
 };
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 /// Says what this broker is and stands on.
-pub fn show(config: &Config, nodes: &[Node], directory: &Directory, limits: &[String]) {
+pub fn show(config: &Config, nodes: &[Node], metrics: Option<SocketAddr>, directory: &Directory, limits: &[String]) {
     let absolute = std::path::absolute(&config.log.data_dir).unwrap_or_else(|_| config.log.data_dir.clone());
     println!("thalweg {}", env!("CARGO_PKG_VERSION"));
     for (node, (cpu, reached)) in config.cpus.iter().zip(nodes).enumerate() {
@@ -21,6 +21,10 @@ pub fn show(config: &Config, nodes: &[Node], directory: &Directory, limits: &[St
         false => format!(" in {}", config.log.journal_dir.display()),
     };
     println!("  journal        {} a core{journal_dir}", size::show(config.log.journal_bytes));
+    match metrics {
+        Some(address) => println!("  metrics        http://{address}/metrics and /health"),
+        None => println!("  metrics        none"),
+    }
     for warning in directory.warnings.iter().chain(limits) {
         println!("  note           {warning}");
     }

@@ -24,6 +24,8 @@ pub const API_VERSIONS: i16 = 18;
 pub struct Broker {
     pub child: Child,
     pub ports: Vec<u16>,
+    /// Where it serves metrics, if it was told to.
+    pub metrics: Option<String>,
     pub data: tempfile::TempDir,
 }
 
@@ -34,6 +36,9 @@ pub fn data_dir() -> tempfile::TempDir {
 pub fn command(data: &std::path::Path, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
     command.args(["--data-dir", data.to_str().unwrap(), "--journal-size", "16MiB"]).args(options);
+    if !options.contains(&"--metrics") {
+        command.args(["--metrics", "off"]);
+    }
     command.env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
@@ -50,12 +55,15 @@ impl Broker {
 
     pub fn start_in(data: tempfile::TempDir, options: &[&str]) -> Broker {
         let mut child = command(data.path(), options).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let mut ports = Vec::new();
+        let (mut ports, mut metrics) = (Vec::new(), None);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {
             let line = lines.next().expect("the broker ended at its start").unwrap();
             if line.trim_start().starts_with("core ") {
                 ports.push(line.rsplit(':').next().unwrap().parse().unwrap());
+            }
+            if let Some((_, url)) = line.split_once("metrics        http://") {
+                metrics = url.split('/').next().map(str::to_owned);
             }
             if line.starts_with("ready") {
                 break;
@@ -63,7 +71,7 @@ impl Broker {
         }
         // The rest is read, or a broker that prints would wait for us.
         std::thread::spawn(move || lines.for_each(drop));
-        Broker { child, ports, data }
+        Broker { child, ports, metrics, data }
     }
 
     pub fn pid(&self) -> u32 {

@@ -107,7 +107,7 @@ pub fn kafkajs() -> Result<PathBuf> {
 /// The command that runs one of our Java programs against the newest `kafka-clients`.
 pub fn java(class: &str) -> Result<Command> {
     require(&["java", "javac", "mvn"], "Debian: openjdk-17-jdk-headless maven")?;
-    let inputs = [source("java/pom.xml"), source("java/Client.java"), source("java/Exchange.java")];
+    let inputs = [source("java/pom.xml"), source("java/Client.java"), source("java/Exchange.java"), source("java/Corpus.java")];
     let dir = prepared("java", &inputs, |dir| {
         copy_maven_dependencies(&inputs[0], &dir.join("lib"))?;
         let mut javac = Command::new("javac");

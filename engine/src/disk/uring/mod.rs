@@ -19,6 +19,7 @@ use std::{
     },
     path::Path,
     rc::Rc,
+    time::Instant,
 };
 
 /// Vectors of one write: the kernel's IOV_MAX.
@@ -33,6 +34,7 @@ const WILL_NEED_MAX: usize = 4;
 pub struct UringDisk {
     ring: Rc<Ring>,
     read_aheads: Rc<Cell<usize>>,
+    began: Instant,
 }
 
 /// A buffered read-only descriptor.
@@ -56,7 +58,7 @@ impl UringDisk {
     pub fn new(lock: RawFd, buffered: bool) -> io::Result<UringDisk> {
         explain::check_kernel()?;
         let ring = Ring::new(lock, buffered).map_err(explain::no_ring)?;
-        Ok(UringDisk { ring: Rc::new(ring), read_aheads: Rc::default() })
+        Ok(UringDisk { ring: Rc::new(ring), read_aheads: Rc::default(), began: Instant::now() })
     }
 
     /// Submits what is queued, once per turn of the scheduler, and completes what has finished. It never returns. Spawn
@@ -272,6 +274,10 @@ impl Disk for UringDisk {
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let directory = self.open_with(path, libc::O_RDONLY | libc::O_DIRECTORY).await?;
         self.sync(&directory).await
+    }
+
+    fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
     bugs::{self, Bug},
-    disk::{BLOCK, Disk, Open, write_again},
+    disk::{BLOCK, Disk, Open, rewrite},
     journal::Entry,
     segment::OffsetIndex,
 };
@@ -51,10 +51,17 @@ impl<'a, D: Disk> Image<'a, D> {
         self.file_bytes
     }
 
-    /// Makes durable what its file shows below `end`; all that is below `flushed` was so before.
-    pub(super) async fn settle(&self, flushed: u64, end: u64) -> io::Result<()> {
+    /// Makes durable what its file shows below `end` and the image agrees with; all that is below `flushed` was so before.
+    /// The other blocks are the journal's, and may have no space yet: a full disk is no reason not to start.
+    pub(super) async fn settle(&mut self, flushed: u64, end: u64) -> io::Result<()> {
         let end = end.min(self.file_bytes) / BLOCK * BLOCK;
-        write_again(self.disk, &self.file, flushed / BLOCK * BLOCK, end).await
+        let mut at = flushed / BLOCK * BLOCK;
+        let (differ, _) = self.differences(end).await?;
+        for range in differ.iter().map(|range| u64::from(range.start)..u64::from(range.end)).chain([end..end]) {
+            rewrite(self.disk, &self.file, at, range.start.max(at)).await?;
+            at = at.max(range.end);
+        }
+        self.disk.flush(&self.file).await
     }
 
     /// Loads `length` bytes from `position` on, as far as there are any.

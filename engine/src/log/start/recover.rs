@@ -144,7 +144,7 @@ impl<D: Disk> Recovery<'_, D> {
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { u64::from(line.flushed) } else { 0 };
             if scan.end.position > flushed {
-                self.settle(&image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
+                self.settle(&mut image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
                     .await
                     .map_err(disk_error(&log))?;
             }
@@ -201,7 +201,7 @@ impl<D: Disk> Recovery<'_, D> {
 
     /// Step 4: what the scan read beyond the flushed end may sit in the device's cache only, or, after a flush that failed,
     /// not even there for long. The last partial block need not be settled: the head carries it.
-    pub(super) async fn settle(&self, image: &Image<'_, D>, flushed: u64, end: u64) -> io::Result<()> {
+    pub(super) async fn settle(&self, image: &mut Image<'_, D>, flushed: u64, end: u64) -> io::Result<()> {
         if bugs::on(Bug::NoFlushInRecovery) { Ok(()) } else { image.settle(flushed, end).await }
     }
 

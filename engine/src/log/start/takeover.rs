@@ -96,7 +96,7 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     }
     // What a Kafka wrote was flushed by its stop or its recovery, or copied; what we wrote and no journal names may be neither.
     let flushed = if found.mark.is_some() { 0 } else { scan.end.position };
-    recovery.settle(&image, flushed, scan.end.position).await.map_err(disk_error(&log))?;
+    recovery.settle(&mut image, flushed, scan.end.position).await.map_err(disk_error(&log))?;
     let abandoned = producers.abandon();
     if !abandoned.is_empty() {
         tracing::warn!("{}: {} open transactions count as aborted, since their coordinator is gone", path.display(), abandoned.len());

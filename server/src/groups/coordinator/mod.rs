@@ -3,7 +3,7 @@
 //! * `load`: a partition's groups are what its records say, replayed at the start.
 //! * `members`: JoinGroup, SyncGroup, Heartbeat, LeaveGroup. * `offsets`: OffsetCommit, OffsetFetch, OffsetDelete.
 //! * `admin`: DescribeGroups, ListGroups, DeleteGroups. * `timers`: one task that sleeps until the next deadline.
-//! * `sweep`: offsets that expired, and those of deleted topics.
+//! * `sweep`: offsets that expired, and those of deleted topics. * `usage`: what it holds, for the metrics.
 //!
 //! Memory runs ahead of the disk, answers don't: a change is appended and applied in one step, so the order in memory is
 //! that of the log, and every answer that rests on it waits until what was appended for its group is durable (a
@@ -17,12 +17,14 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod usage;
 mod write;
 
 pub use admin::{Listed, delete as delete_group, describe, list};
 pub use members::{heartbeat, join, leave, sync};
 pub use offsets::{Commit, CommitBy, Fetched, commit, delete as delete_offsets, fetch};
 pub use sweep::topics_deleted;
+pub use usage::{GroupRow, Place, Usage, groups_from, usage};
 
 use super::classic::{Effect, Group, JoinAnswer, Now, Rules, SyncAnswer, Token};
 use super::offsets::Offsets;

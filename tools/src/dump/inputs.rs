@@ -1,0 +1,154 @@
+//! What a path is, by its name, and what belongs together.
+
+use super::live::{self, Holder};
+use anyhow::{Context, Result, bail};
+use engine::{
+    ids::PartitionId,
+    journal::superblock_path,
+    segment::{
+        FileKind, INDEX_ENTRY_BYTES, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, TIME_ENTRY_BYTES, parse_directory_name, parse_file_name,
+    },
+};
+use std::path::{Path, PathBuf};
+
+/// Checkpoints of a data directory, all in one format of Kafka's.
+const OFFSET_CHECKPOINTS: [&str; 4] =
+    ["cleaner-offset-checkpoint", "recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint"];
+
+/// The files that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Segment(i64, FileKind),
+    LeaderEpochs,
+    Metadata,
+    Offsets,
+    Superblock,
+    Journal,
+}
+
+impl Known {
+    pub(crate) fn of(path: &Path) -> Option<Known> {
+        let name = path.file_name()?.to_str()?;
+        if let Some((base_offset, kind)) = parse_file_name(name) {
+            return Some(Known::Segment(base_offset, kind));
+        }
+        match name {
+            LEADER_EPOCH_CHECKPOINT => Some(Known::LeaderEpochs),
+            PARTITION_METADATA => Some(Known::Metadata),
+            "superblock" => Some(Known::Superblock),
+            name if OFFSET_CHECKPOINTS.contains(&name) => Some(Known::Offsets),
+            _ => {
+                let core = name.strip_prefix("core-")?.strip_suffix(".a").or(name.strip_prefix("core-")?.strip_suffix(".b"))?;
+                core.parse::<u32>().ok().map(|_| Known::Journal)
+            }
+        }
+    }
+
+    pub(crate) fn require(path: &Path) -> Result<Known> {
+        let Some(known) = Known::of(path) else {
+            bail!(
+                "{} has no name that tells what it is: segment-dump knows 00000000000000000000.log, .index, .timeindex, .txnindex and \
+                 .snapshot, leader-epoch-checkpoint, partition.metadata, {}, superblock and core-0.a",
+                path.display(),
+                OFFSET_CHECKPOINTS.join(", ")
+            );
+        };
+        Ok(known)
+    }
+}
+
+/// A directory: its own files that are known, and those below that are partitions or a journal.
+pub(crate) struct Listing {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
+}
+
+impl Listing {
+    pub(crate) fn of(path: &Path) -> Result<Listing> {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .with_context(|| format!("can't list {}", path.display()))?;
+        entries.sort();
+        let files: Vec<PathBuf> = entries.iter().filter(|entry| entry.is_file() && Known::of(entry).is_some()).cloned().collect();
+        let below = |entry: &&PathBuf| entry.is_dir() && (is_partition(entry) || superblock_path(entry).is_file());
+        let directories: Vec<PathBuf> = entries.iter().filter(below).cloned().collect();
+        Ok(Listing { files, directories })
+    }
+
+    /// As [`Listing::of`]; an error if nothing is there that is known.
+    pub(crate) fn require(path: &Path) -> Result<Listing> {
+        let listing = Listing::of(path)?;
+        if listing.files.is_empty() && listing.directories.is_empty() {
+            bail!("{} holds no segment, no journal and no partition", path.display());
+        }
+        Ok(listing)
+    }
+
+    /// The base offsets of the logs, rising.
+    pub(crate) fn segments(&self) -> Vec<i64> {
+        let logs = self.files.iter().filter_map(|file| match Known::of(file) {
+            Some(Known::Segment(base, FileKind::Log)) => Some(base),
+            _ => None,
+        });
+        logs.collect()
+    }
+}
+
+fn is_partition(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(parse_directory_name).is_some()
+}
+
+/// The topic that a file of a partition belongs to.
+pub(crate) fn topic_of(file: &Path) -> Option<String> {
+    let directory = std::path::absolute(file).ok()?;
+    let name = directory.parent()?.file_name()?.to_str()?.to_owned();
+    parse_directory_name(&name).map(|(topic, _)| topic.to_owned())
+}
+
+/// Who writes a partition, and how its end is to be judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// The number that Thalweg made the directory for; `None` in one of Kafka's.
+    pub(crate) mark: Option<PartitionId>,
+    /// A process that has the data directory's lock.
+    pub(crate) holder: Option<Holder>,
+    /// The broker was stopped cleanly, and has not been started since.
+    pub(crate) clean: bool,
+}
+
+/// Thalweg's file in a partition's directory.
+const MARK_FILE: &str = "thalweg.partition";
+/// Kafka's mark of a clean stop, which Thalweg leaves as well.
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+
+impl Home {
+    pub(crate) fn of(partition: &Path) -> Home {
+        let partition = if partition.as_os_str().is_empty() { Path::new(".") } else { partition };
+        let partition = std::path::absolute(partition).unwrap_or_else(|_| partition.to_owned());
+        let data_dir = partition.parent().unwrap_or(&partition).to_owned();
+        let text = std::fs::read_to_string(partition.join(MARK_FILE)).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
+        // Repair has the lock itself.
+        let holder = live::holder(&data_dir).filter(|holder| holder.pid != i64::from(std::process::id()));
+        let clean = holder.is_none() && data_dir.join(CLEAN_SHUTDOWN).is_file();
+        Home { data_dir, mark, holder, clean }
+    }
+}
+
+/// The entries before the zeros at the end: a broker that did not stop cleanly leaves indexes longer than what they hold.
+fn trimmed(bytes: &[u8], entry: usize) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last + 1).next_multiple_of(entry));
+    &bytes[..end.min(bytes.len())]
+}
+
+/// A `.index` without the zeros at its end.
+pub(crate) fn trimmed_index(bytes: &[u8]) -> &[u8] {
+    trimmed(bytes, INDEX_ENTRY_BYTES)
+}
+
+/// A `.timeindex` without the zeros at its end, and without an entry that says nothing at its beginning.
+pub(crate) fn trimmed_times(bytes: &[u8]) -> &[u8] {
+    trimmed(bytes, TIME_ENTRY_BYTES)
+}

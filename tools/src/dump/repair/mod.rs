@@ -1,0 +1,152 @@
+//! Putting right what `verify` found, on the data of a stopped broker. Nothing is lost: what is removed or changed is kept
+//! in files beside, named after the file and ending in `.removed…`, which no broker reads.
+
+mod indexes;
+mod lock;
+mod log;
+
+use super::{
+    Mode, Outcome, Request,
+    inputs::{Home, Known},
+    progress::Progress,
+    show::Printer,
+    verify::{self, Finding, Fix, Part, Totals, is_journal_clean, journal_dir},
+};
+use anyhow::{Context, Result, bail};
+use engine::segment::{EpochStart, FileKind, encode_epochs, file_name};
+use lock::Lock;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufRead, Write},
+    path::{Path, PathBuf},
+};
+
+/// Verifies what is at `path`, shows what is to be done, asks, does it, and verifies again.
+pub(crate) fn run(path: &Path, request: &Request, yes: bool, out: &mut dyn Write) -> Result<Outcome> {
+    let quiet = Request { progress: request.progress, mode: Mode::Verify, ..request.clone() };
+    for part in verify::parts(path)? {
+        let Part::Partition { directory, only } = part else { continue };
+        partition(&directory, only, &quiet, yes, out)?;
+    }
+    verify::print(path, &quiet, out)
+}
+
+fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, out: &mut dyn Write) -> Result<()> {
+    let home = Home::of(directory);
+    let _lock = Lock::take(&home.data_dir)?;
+    let (mut totals, progress) = (Totals::default(), Progress::new(false, 0));
+    // One repair may bring something else to light: batches behind one whose length was wrong, say.
+    for _ in 0..ROUNDS_MAX {
+        let found = verify::verify_partition(directory, only, request, &progress, &mut totals)?;
+        let active = super::inputs::Listing::of(directory)?.segments().last().copied();
+        let is_journals = |finding: &Finding| home.mark.is_some() && moves_the_end(finding, active);
+        if found.iter().any(is_journals) {
+            let log = directory.join(file_name(active.unwrap_or_default(), FileKind::Log));
+            writeln!(out, "{} is left as it is: Thalweg's journal counts on its length. Restore it from a copy", log.display())?;
+        }
+        let fixable: Vec<Finding> = found.into_iter().filter(|finding| finding.fix.is_some() && !is_journals(finding)).collect();
+        if fixable.is_empty() {
+            return Ok(());
+        }
+        if home.mark.is_some() && !(home.clean || is_journal_clean(&journal_dir(&home, request))) {
+            bail!(
+                "{} was not stopped cleanly: a part of its data is in the journal only. Start the broker, which recovers it, stop it, and \
+                 repair what is then still wrong",
+                home.data_dir.display()
+            );
+        }
+        let mut printer = Printer::new(&request.look, out);
+        fixable.iter().try_for_each(|finding| finding.print(&mut printer))?;
+        out.flush()?;
+        if !(yes || asked(directory)?) {
+            return Ok(());
+        }
+        apply(directory, &fixable)?;
+    }
+    Ok(())
+}
+
+/// True of what would make the active segment shorter, or follows from its being so. A journal's line says where the batches of
+/// that segment end, and a start after a crash looks for one there.
+fn moves_the_end(finding: &Finding, active: Option<i64>) -> bool {
+    match (&finding.fix, Known::of(&finding.file)) {
+        (Some(Fix::Remove { .. }), Some(Known::Segment(base_offset, _))) => Some(base_offset) == active,
+        (Some(Fix::Aside), Some(Known::Segment(offset, FileKind::Snapshot))) => active.is_some_and(|active| offset > active),
+        _ => false,
+    }
+}
+
+/// How often what a repair brought to light is repaired.
+const ROUNDS_MAX: usize = 8;
+
+fn asked(directory: &Path) -> Result<bool> {
+    eprint!("Repair {}? What is removed is kept beside. [y/N] ", directory.display());
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn apply(directory: &Path, findings: &[Finding]) -> Result<()> {
+    let mut logs: BTreeMap<i64, Vec<&Fix>> = BTreeMap::new();
+    for finding in findings {
+        match (&finding.fix, Known::of(&finding.file)) {
+            (Some(Fix::Aside), _) => aside(&finding.file)?,
+            (Some(Fix::Epochs), _) => epochs(directory)?,
+            (Some(fix), Some(Known::Segment(base_offset, _))) => logs.entry(base_offset).or_default().push(fix),
+            _ => {}
+        }
+    }
+    for (base_offset, fixes) in logs {
+        let path = directory.join(file_name(base_offset, FileKind::Log));
+        log::apply(&path, &fixes)?;
+        indexes::rebuild(directory, base_offset)?;
+    }
+    sync_directory(directory)
+}
+
+/// Renames a file so that no broker reads it, and no other is replaced.
+fn aside(path: &Path) -> Result<()> {
+    let to = kept(path, ".removed");
+    fs::rename(path, &to).with_context(|| format!("can't rename {} to {}", path.display(), to.display()))
+}
+
+/// A name for what is taken out of a file, one that is not used yet.
+fn kept(path: &Path, ending: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let names = (0..).map(|number| if number == 0 { format!("{name}{ending}") } else { format!("{name}{ending}.{number}") });
+    names.map(|name| path.with_file_name(name)).find(|path| !path.exists()).unwrap_or_else(|| path.with_extension("removed"))
+}
+
+/// Replaces a file's content durably. What it was is kept beside.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    if path.exists() {
+        aside(path)?;
+    }
+    let tmp = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&tmp)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&tmp, path)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Writes the leader epochs that the batches have.
+fn epochs(directory: &Path) -> Result<()> {
+    let mut found: Vec<EpochStart> = Vec::new();
+    for base_offset in super::inputs::Listing::of(directory)?.segments() {
+        log::headers(&directory.join(file_name(base_offset, FileKind::Log)), base_offset, |_, header, _| {
+            if found.last().is_none_or(|last| last.epoch < header.leader_epoch()) {
+                found.push(EpochStart { epoch: header.leader_epoch(), start_offset: header.base_offset() });
+            }
+        })?;
+    }
+    replace(&directory.join(engine::segment::LEADER_EPOCH_CHECKPOINT), encode_epochs(&found).as_bytes())
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all()).with_context(|| format!("can't flush {}", directory.display()))
+}

@@ -1,0 +1,108 @@
+//! A log in one page. Memory is bounded whatever the log: what can't be counted exactly within it is estimated, and says so.
+
+mod chart;
+mod counts;
+mod distinct;
+mod page;
+mod top;
+
+use super::{
+    Outcome, Request,
+    inputs::{Home, Known, Listing, topic_of},
+    progress::Progress,
+    read::{BytesAt, Seen, Tail, can_be_skipped, small, start, walk},
+    show::{Printer, decode_offsets, or_gone},
+};
+use anyhow::Result;
+use counts::Counts;
+use engine::segment::{FileKind, file_name, parse_directory_name};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Prints a page for each partition at `path`, or for one segment.
+pub(crate) fn print(path: &Path, request: &Request, out: &mut dyn Write) -> Result<Outcome> {
+    let mut printer = Printer::new(&request.look, out);
+    let logs = logs(path)?;
+    let bytes = logs.iter().flat_map(|(directory, bases)| bases.iter().map(|base| directory.join(file_name(*base, FileKind::Log))));
+    let progress = Progress::new(request.progress, bytes.filter_map(|log| Some(log.metadata().ok()?.len())).sum());
+    for (directory, bases) in &logs {
+        let counts = count(directory, bases, request, &progress)?;
+        printer.at(if logs.len() == 1 { path } else { directory });
+        page::print(&counts, request.records, &mut printer)?;
+    }
+    Ok(Outcome::Clean)
+}
+
+/// The logs at `path`, by directory.
+fn logs(path: &Path) -> Result<Vec<(PathBuf, Vec<i64>)>> {
+    if !path.is_dir() {
+        let Known::Segment(base, FileKind::Log) = Known::require(path)? else {
+            anyhow::bail!("{} is no log: a summary is of a .log, a partition's directory or a data directory", path.display());
+        };
+        return Ok(vec![(path.parent().unwrap_or(Path::new("")).to_owned(), vec![base])]);
+    }
+    let listing = Listing::require(path)?;
+    let mut found = Vec::new();
+    if !listing.segments().is_empty() {
+        found.push((path.to_owned(), listing.segments()));
+    }
+    for directory in &listing.directories {
+        let segments = Listing::of(directory)?.segments();
+        if !segments.is_empty() {
+            found.push((directory.clone(), segments));
+        }
+    }
+    Ok(found)
+}
+
+fn count(directory: &Path, bases: &[i64], request: &Request, progress: &Progress) -> Result<Counts> {
+    let active = bases.last().copied().unwrap_or_default();
+    let mut counts = Counts::new(first_dirty(directory), active, request.records);
+    for (at, base_offset) in bases.iter().copied().enumerate() {
+        let log = directory.join(file_name(base_offset, FileKind::Log));
+        let skipped = bases.get(at + 1).is_some_and(|next| can_be_skipped(&log, base_offset, *next, &request.select));
+        if !skipped && !request.select.is_past(base_offset) {
+            progress.on(&log);
+            or_gone(segment(&log, base_offset, request, progress, &mut counts))?;
+        }
+    }
+    Ok(counts)
+}
+
+fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress, counts: &mut Counts) -> Result<()> {
+    let from = start(log, base_offset, &request.select)?;
+    let mut file = BytesAt::open_ahead(log, from)?;
+    counts.segment();
+    let end = walk(&mut file, from, base_offset, |seen| {
+        match seen {
+            Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
+            Seen::Batch(batch) => {
+                progress.add(batch.bytes.len() as u64);
+                if batch.wrong.is_some() {
+                    counts.damaged(batch.bytes.len() as u64);
+                } else if request.select.batch(&batch.header) {
+                    counts.batch(&batch.header, batch.bytes, |header, record| request.select.record(header, record));
+                }
+            }
+            Seen::Damage { from, to, .. } => counts.damaged(to - from),
+        }
+        Ok(true)
+    })?;
+    if let Some(end) = end
+        && matches!(end.tail, Tail::Garbage(_))
+    {
+        counts.damaged(end.size - end.position);
+    }
+    Ok(())
+}
+
+/// Where Kafka's cleaner has got to.
+fn first_dirty(directory: &Path) -> Option<i64> {
+    let topic = topic_of(&directory.join("x"))?;
+    let (_, partition) = parse_directory_name(directory.file_name()?.to_str()?)?;
+    let bytes = small(&Home::of(directory).data_dir.join("cleaner-offset-checkpoint")).ok()?;
+    let entries = decode_offsets(&bytes).ok()?;
+    entries.into_iter().find(|entry| (entry.0, entry.1) == (topic.as_str(), partition)).map(|entry| entry.2)
+}

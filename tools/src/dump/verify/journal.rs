@@ -1,0 +1,190 @@
+//! The journal: its superblock, and the two files of each core as a start would read them.
+
+use super::{Finding, Level};
+use crate::dump::read::{BytesAt, small};
+use anyhow::Result;
+use engine::{
+    disk::BLOCK,
+    ids::PartitionId,
+    journal::{
+        FORMAT_VERSION, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode, file_path,
+        superblock_path,
+    },
+};
+use std::path::Path;
+
+/// A broker may be writing: damage is what is still there when it's read again.
+const READS_MAX: usize = 3;
+
+/// What is wrong with the journal in `directory`.
+pub(super) fn verify(directory: &Path) -> Result<Vec<Finding>> {
+    let mut found = look(directory)?;
+    for _ in 1..READS_MAX {
+        if found.iter().all(|finding| finding.level == Level::Note) {
+            break;
+        }
+        let again = look(directory)?;
+        found.retain(|finding| again.iter().any(|other| finding.is_same(other)));
+    }
+    Ok(found)
+}
+
+fn look(directory: &Path) -> Result<Vec<Finding>> {
+    let path = superblock_path(directory);
+    let bytes = small(&path)?;
+    let mut found = Vec::new();
+    for (number, slot) in bytes.chunks(BLOCK as usize).enumerate() {
+        if Superblock::of_slot(slot).is_none() && slot.iter().any(|byte| *byte != 0) {
+            let note = Finding::new(Level::Note, &path, format!("slot {number} is torn or damaged: the other one counts"));
+            found.push(note.at(number as u64 * BLOCK));
+        }
+    }
+    let Some((version, block)) = newest(&bytes) else {
+        let finding = Finding::new(Level::Corrupt, &path, "no slot is valid: the broker refuses to start");
+        found.push(finding.action("restore it from a backup; the segments can still be read, and be moved into a new data directory"));
+        return Ok(found);
+    };
+    if version > FORMAT_VERSION {
+        found.push(Finding::new(
+            Level::Note,
+            &path,
+            format!("format {version} is newer than {FORMAT_VERSION}: its journals are not verified"),
+        ));
+        return Ok(found);
+    }
+    for core in 0..block.journals as usize {
+        found.extend(verify_core(directory, core, &block)?);
+    }
+    Ok(found)
+}
+
+fn newest(superblock: &[u8]) -> Option<(u32, Superblock)> {
+    superblock.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, block)| block.sequence)
+}
+
+/// What one file of a core holds.
+struct Held {
+    /// The generation of its head, if that is complete.
+    generation: Option<u64>,
+    /// The lines of the head.
+    lines: Vec<Line>,
+    /// Where its valid frames end.
+    end: u64,
+    /// A later frame of the same generation is valid.
+    followed: bool,
+    /// The highest generation of a frame that is in no head.
+    entries: u64,
+    /// A valid frame has a content that can't be read.
+    unreadable: Option<u64>,
+}
+
+fn verify_core(directory: &Path, core: usize, block: &Superblock) -> Result<Vec<Finding>> {
+    const ACTION: &str = "restore the file; `thalweg --accept-loss` starts without what lies behind the damage";
+    let mut found = Vec::new();
+    let mut files = Vec::new();
+    for which in [Which::A, Which::B] {
+        let path = file_path(directory, core, which);
+        if path.is_file() {
+            files.push((read(&path, core, block, true)?, path));
+        } else {
+            found.push(Finding::new(Level::Corrupt, &path, "it is missing").action(ACTION));
+        }
+    }
+    let newest = files.iter().filter_map(|(held, _)| held.generation).max();
+    for (held, path) in &files {
+        let counts = held.generation.is_some() && held.generation == newest;
+        if let Some(position) = held.unreadable.filter(|_| counts) {
+            found.push(Finding::new(Level::Corrupt, path, "a frame holds items that can't be read").at(position).action(ACTION));
+        } else if counts && held.followed {
+            found.push(Finding::new(Level::Corrupt, path, "an invalid frame lies before valid ones").at(held.end).action(ACTION));
+        } else if newest.is_some_and(|newest| held.entries > newest) {
+            let what = format!("the head of generation {} is not complete, but frames follow it", held.entries);
+            found.push(Finding::new(Level::Corrupt, path, what).at(0).action(ACTION));
+        }
+    }
+    if newest.is_none()
+        && let Some((_, path)) = files.first()
+    {
+        found.push(Finding::new(Level::Corrupt, path, "neither of the core's files has a complete head").action(ACTION));
+    }
+    Ok(found)
+}
+
+/// Reads a file; all of it, or its head alone.
+fn read(path: &Path, core: usize, block: &Superblock, whole: bool) -> Result<Held> {
+    let mut file = BytesAt::open(path)?;
+    let mut held = Held { generation: None, lines: Vec::new(), end: 0, followed: false, entries: 0, unreadable: None };
+    let mut last: Option<FrameHeader> = None;
+    let (mut position, mut ended) = (0, false);
+    while position < file.size() {
+        let Some((header, content)) = frame(&mut file, position, core, block)? else {
+            ended = true;
+            position += FRAME_ALIGNMENT;
+            if !whole {
+                break;
+            }
+            continue;
+        };
+        let follows = !ended
+            && match last {
+                None => header.head.0 == 1,
+                Some(last) => {
+                    let in_head = last.head.0 < last.head.1;
+                    let head = if in_head { (last.head.0 + 1, last.head.1) } else { (0, 0) };
+                    (header.generation, header.sequence, header.head) == (last.generation, last.sequence + 1, head)
+                }
+            };
+        if !header.is_head() {
+            held.entries = held.entries.max(header.generation);
+        }
+        if follows {
+            match decode(&content) {
+                Ok(items) if header.is_head() => held.lines.extend(items.into_iter().filter_map(|item| match item {
+                    Found::Line(line) => Some(line),
+                    _ => None,
+                })),
+                Ok(_) => {}
+                Err(_) => held.unreadable = held.unreadable.or(Some(position)),
+            }
+            if header.head.0 == header.head.1 {
+                held.generation = Some(header.generation);
+            }
+            last = Some(header);
+            held.end = position + header.frame_bytes();
+        } else {
+            ended = true;
+            held.followed |= !header.is_head()
+                && last.is_some_and(|last| header.generation == last.generation && header.sequence > last.sequence)
+                && held.generation.is_some();
+        }
+        if !whole && (ended || held.generation.is_some()) {
+            break;
+        }
+        position += if follows { header.frame_bytes() } else { FRAME_ALIGNMENT };
+    }
+    Ok(held)
+}
+
+fn frame(file: &mut BytesAt, position: u64, core: usize, block: &Superblock) -> Result<Option<(FrameHeader, Vec<u8>)>> {
+    let Some(header) = FrameHeader::peek(file.at(position, FRAME_HEADER_BYTES)?) else { return Ok(None) };
+    if (header.start, header.salt, header.core as usize) != (block.start, block.salt, core) {
+        return Ok(None);
+    }
+    let window = file.at(position, FRAME_HEADER_BYTES + header.length as usize)?;
+    Ok(check(window).map(|(header, content)| (header, content.to_vec())))
+}
+
+/// What the journal says of a partition's active segment; `None` if there is no journal, or it says nothing.
+pub(super) fn line(directory: &Path, partition: PartitionId) -> Option<Line> {
+    let (_, block) = newest(&small(&superblock_path(directory)).ok()?)?;
+    let heads = (0..block.journals as usize).filter_map(|core| {
+        let files = [Which::A, Which::B].map(|which| read(&file_path(directory, core, which), core, &block, false).ok());
+        files.into_iter().flatten().filter(|held| held.generation.is_some()).max_by_key(|held| held.generation)
+    });
+    heads.flat_map(|held| held.lines).find(|line| line.partition == partition)
+}
+
+/// True if the journal says that the last stop was clean: then it holds no bytes of any segment.
+pub(crate) fn is_clean(directory: &Path) -> bool {
+    small(&superblock_path(directory)).ok().and_then(|bytes| newest(&bytes)).is_some_and(|(_, block)| block.clean)
+}

@@ -1,0 +1,194 @@
+//! The files of a partition together, segment after segment.
+
+use super::{
+    Finding, Fix, Level, Totals,
+    checkpoints::verify_file,
+    journal, journal_dir,
+    segment::{Ending, Segment, State},
+};
+use crate::dump::{
+    Request,
+    inputs::{Home, Known, Listing},
+    progress::Progress,
+    read::small,
+    show::or_gone,
+};
+use anyhow::Result;
+use engine::segment::{EpochStart, FileKind, LEADER_EPOCH_CHECKPOINT, OpenTransactions, decode_epochs, decode_snapshot, file_name};
+use std::path::{Path, PathBuf};
+
+/// A broker may be writing: damage is what is still there when it's read again.
+const READS_MAX: usize = 3;
+
+/// What is wrong with the partition in `directory`, or with one segment of it.
+pub(crate) fn verify(
+    directory: &Path,
+    only: Option<i64>,
+    request: &Request,
+    progress: &Progress,
+    totals: &mut Totals,
+) -> Result<Vec<Finding>> {
+    let home = Home::of(directory);
+    let listing = Listing::of(directory)?;
+    let segments = listing.segments();
+    let mut found = Vec::new();
+    for file in &listing.files {
+        let is_checkpoint = matches!(Known::of(file), Some(Known::LeaderEpochs | Known::Metadata | Known::Segment(_, FileKind::Snapshot)));
+        if is_checkpoint && only.is_none() && file.is_file() {
+            found.extend(or_gone(small(file).map(|bytes| verify_file(file, &bytes)))?);
+        }
+    }
+    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && journal::is_clean(&journal_dir(&home, request)));
+    let epochs = checkpoint(directory).filter(|_| clean);
+    let first = segments.first().copied().unwrap_or_default();
+    let mut state = before(directory, only.unwrap_or(first));
+    for base_offset in segments.iter().copied().filter(|base| only.is_none_or(|only| only == *base)) {
+        let (findings, after, of_segment) = settled(directory, base_offset, &state, request, progress, epochs.as_deref())?;
+        state = after;
+        totals.segments += of_segment.segments;
+        totals.batches += of_segment.batches;
+        totals.bytes += of_segment.bytes;
+        totals.offsets_missing += of_segment.offsets_missing;
+        found.extend(findings);
+    }
+    totals.partitions += 1;
+    if only.is_none() && home.holder.is_none() {
+        found.extend(against_snapshots(&listing, &state, clean));
+        if let Some(epochs) = &epochs {
+            found.extend(against_epochs(directory, epochs, &state));
+        }
+    }
+    Ok(found)
+}
+
+/// A segment's findings that are the same each time it's read.
+fn settled(
+    directory: &Path,
+    base_offset: i64,
+    state: &State,
+    request: &Request,
+    progress: &Progress,
+    epochs: Option<&[EpochStart]>,
+) -> Result<(Vec<Finding>, State, Totals)> {
+    let mut kept: Option<Vec<Finding>> = None;
+    let mut reads = 0;
+    loop {
+        // Anew each time: by now the segment may be sealed, or gone.
+        let home = Home::of(directory);
+        let next_base = Listing::of(directory)?.segments().into_iter().find(|base| *base > base_offset);
+        let log = directory.join(file_name(base_offset, FileKind::Log));
+        let ending = ending(&home, base_offset, next_base, request);
+        let segment = Segment { directory, base_offset, next_base, ending, records: request.records, epochs, progress };
+        let (mut found, after, totals) = match segment.verify(state.clone()) {
+            Err(_) if !log.is_file() => return Ok((Vec::new(), state.clone(), Totals::default())),
+            result => result?,
+        };
+        if let Some(kept) = kept {
+            found.retain(|finding| kept.iter().any(|other| finding.is_same(other)));
+        }
+        reads += 1;
+        if found.is_empty() || home.holder.is_none() || reads == READS_MAX {
+            return Ok((found, after, totals));
+        }
+        kept = Some(found);
+    }
+}
+
+fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Request) -> Ending {
+    if next_base.is_some() {
+        return Ending::Sealed;
+    }
+    let directory = journal_dir(home, request);
+    match home.mark {
+        Some(mark) if home.holder.is_some() || !(home.clean || journal::is_clean(&directory)) => {
+            let line = journal::line(&directory, mark).filter(|line| line.segment_base == base_offset);
+            // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
+            Ending::Moving { settled: line.map_or(0, |line| u64::from(line.batch_start)) }
+        }
+        None if home.holder.is_some() => Ending::Growing,
+        _ => Ending::Still,
+    }
+}
+
+/// True if nothing can be said yet of what is at `position` of the log at `path`: it is being written, or in the journal.
+pub(crate) fn is_in_motion(path: &Path, base_offset: i64, position: u64, request: &Request) -> bool {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let next_base = Listing::of(directory).ok().and_then(|listing| listing.segments().into_iter().find(|base| *base > base_offset));
+    match ending(&Home::of(directory), base_offset, next_base, request) {
+        Ending::Moving { settled } => position >= settled,
+        Ending::Growing => true,
+        Ending::Sealed | Ending::Still => false,
+    }
+}
+
+/// What is known where the walk begins.
+fn before(directory: &Path, base_offset: i64) -> State {
+    let snapshot = small(&directory.join(file_name(base_offset, FileKind::Snapshot))).ok().and_then(|bytes| decode_snapshot(&bytes).ok());
+    State {
+        next_offset: base_offset,
+        leader_epoch: i32::MIN,
+        epochs: Vec::new(),
+        exact: base_offset == 0 || snapshot.is_some(),
+        open: snapshot.as_deref().map(OpenTransactions::of).unwrap_or_default(),
+        last: None,
+        last_log: PathBuf::new(),
+        other_epochs: (0, None),
+    }
+}
+
+fn checkpoint(directory: &Path) -> Option<Vec<EpochStart>> {
+    let bytes = small(&directory.join(LEADER_EPOCH_CHECKPOINT)).ok()?;
+    decode_epochs(std::str::from_utf8(&bytes).ok()?).ok().filter(|epochs| !epochs.is_empty())
+}
+
+/// The newest snapshot of the producers tells how far the log once went.
+fn against_snapshots(listing: &Listing, state: &State, clean: bool) -> Option<Finding> {
+    let snapshots = listing.files.iter().filter_map(|file| match Known::of(file) {
+        Some(Known::Segment(offset, FileKind::Snapshot)) => Some((offset, file)),
+        _ => None,
+    });
+    let (offset, file) = snapshots.max_by_key(|(offset, _)| *offset)?;
+    let active = *listing.segments().last()?;
+    if offset > state.next_offset {
+        let what = format!("the log ends at offset {}, but was at {offset} when this snapshot was written", state.next_offset);
+        let finding = Finding::new(Level::Corrupt, file, what).offset(state.next_offset);
+        let finding = finding.action("batches are missing at the end: restore the segment from a copy; --repair puts the snapshot aside");
+        return Some(finding.fix(Fix::Aside));
+    }
+    let (last, floor) = state.last?;
+    if !clean || offset <= active || offset >= state.next_offset {
+        return None;
+    }
+    let what = format!("the log ends at offset {}, but a clean stop ended it at {offset}", state.next_offset);
+    let base_offset = offset - (last.last_offset - last.base_offset + 1);
+    let finding = Finding::new(Level::Corrupt, &state.last_log, what).at(last.position).offset(last.base_offset);
+    let finding = finding.action("no CRC covers the base offset of the last batch; --repair sets it");
+    let fix = Fix::Header { position: last.position, base_offset, leader_epoch: last.leader_epoch };
+    Some(if base_offset >= floor { finding.fix(fix) } else { finding })
+}
+
+/// The checkpoint and the batches must say the same. One batch alone that says something else is itself wrong: no CRC covers
+/// its epoch. More of them, and it is the checkpoint.
+fn against_epochs(directory: &Path, epochs: &[EpochStart], state: &State) -> Option<Finding> {
+    let path = directory.join(LEADER_EPOCH_CHECKPOINT);
+    let anew =
+        |what: String| Some(Finding::new(Level::Corrupt, &path, what).action("--repair writes it anew from the batches").fix(Fix::Epochs));
+    if let Some(beyond) = epochs.iter().find(|entry| entry.start_offset > state.next_offset) {
+        return anew(format!("epoch {} begins at offset {}, the log ends at {}", beyond.epoch, beyond.start_offset, state.next_offset));
+    }
+    let (count, first) = &state.other_epochs;
+    let other = first.as_ref()?;
+    let place = &other.place;
+    match other.right.filter(|_| *count == 1) {
+        Some(leader_epoch) => {
+            let what = format!("its leader epoch is {}, the checkpoint says {leader_epoch}", place.leader_epoch);
+            let finding = Finding::new(Level::Corrupt, &other.log, what).at(place.position).offset(place.base_offset);
+            let fix = Fix::Header { position: place.position, base_offset: place.base_offset, leader_epoch };
+            Some(finding.action("no CRC covers it; --repair sets what the checkpoint says").fix(fix))
+        }
+        None => anew(format!("{count} batches have another epoch than it says, the first at offset {}", place.base_offset)),
+    }
+}
