@@ -12,6 +12,7 @@ pub mod controller;
 pub mod core;
 pub mod errors;
 pub mod groups;
+pub mod keeping;
 pub mod large_produce;
 pub mod metrics;
 pub mod net;

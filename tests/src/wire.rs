@@ -218,24 +218,38 @@ impl Wire {
     }
 }
 
-/// A batch of one uncompressed record without a key.
+/// A batch of one uncompressed record without a key, of now.
 pub fn batch_of_one(value: &[u8]) -> Vec<u8> {
-    let mut record = vec![0, 0, 0];
-    put_varint(&mut record, -1);
-    put_varint(&mut record, value.len() as i64);
-    record.extend(value);
-    record.push(0);
-    let mut body = Vec::with_capacity(record.len() + 64);
+    batch(&[(None, Some(value))], now_ms())
+}
+
+/// The clock, in ms.
+pub fn now_ms() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64)
+}
+
+/// An uncompressed batch of records, each a key and a value, with one timestamp.
+pub fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)], timestamp_ms: i64) -> Vec<u8> {
+    let mut body = Vec::new();
     body.extend(0_i16.to_be_bytes());
-    body.extend(0_i32.to_be_bytes());
-    body.extend(1_700_000_000_000_i64.to_be_bytes());
-    body.extend(1_700_000_000_000_i64.to_be_bytes());
+    body.extend((records.len() as i32 - 1).to_be_bytes());
+    body.extend(timestamp_ms.to_be_bytes());
+    body.extend(timestamp_ms.to_be_bytes());
     body.extend((-1_i64).to_be_bytes());
     body.extend((-1_i16).to_be_bytes());
     body.extend((-1_i32).to_be_bytes());
-    body.extend(1_i32.to_be_bytes());
-    put_varint(&mut body, record.len() as i64);
-    body.extend(record);
+    body.extend((records.len() as i32).to_be_bytes());
+    for (delta, (key, value)) in records.iter().enumerate() {
+        let mut record = vec![0, 0];
+        put_varint(&mut record, delta as i64);
+        for field in [key, value] {
+            put_varint(&mut record, field.map_or(-1, |field| field.len() as i64));
+            record.extend(field.unwrap_or_default());
+        }
+        record.push(0);
+        put_varint(&mut body, record.len() as i64);
+        body.extend(record);
+    }
     let mut batch = 0_i64.to_be_bytes().to_vec();
     batch.extend((body.len() as i32 + 9).to_be_bytes());
     batch.extend((-1_i32).to_be_bytes());

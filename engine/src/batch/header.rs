@@ -224,6 +224,11 @@ impl Header {
         self.attributes = (if log_append_time { bits | LOG_APPEND_TIME } else { bits }).into();
     }
 
+    pub(super) fn set_delete_horizon(&mut self, is_set: bool) {
+        let bits = self.attributes() & !DELETE_HORIZON;
+        self.attributes = (if is_set { bits | DELETE_HORIZON } else { bits }).into();
+    }
+
     pub(super) fn flags(codec: Codec, transactional: bool, control: bool) -> i16 {
         codec.id() | if transactional { TRANSACTIONAL } else { 0 } | if control { CONTROL } else { 0 }
     }

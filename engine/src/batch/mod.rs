@@ -9,6 +9,7 @@ mod codec;
 mod header;
 mod patch;
 mod records;
+mod rewrite;
 mod scan;
 mod validate;
 mod varint;
@@ -21,5 +22,6 @@ pub use header::{
 };
 pub use patch::{Patch, copy_patched, patched_header};
 pub use records::{ControlRecord, Headers, Record, RecordError, Records, payload};
+pub use rewrite::{Kept, with_records, without_records};
 pub use scan::{Scan, Scanner, Step, Stop, scan};
 pub use validate::{BatchError, Checked, Rules, validate};

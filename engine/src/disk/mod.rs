@@ -40,6 +40,9 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Its size in bytes, 0 for a directory.
     pub bytes: u64,
+    /// When it was last changed (written, truncated, renamed), in ms since 1970, if the disk knows. Nobody can set it: a copy
+    /// is as young as the copying. A power cut may set it back to the last `sync`.
+    pub changed_ms: Option<i64>,
 }
 
 /// Storage, as the engine sees it. All futures stay on one thread. A future that is dropped leaves its operation in

@@ -296,6 +296,7 @@ fn sealed<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, ending: Ending<
                 base_offset: ending.indexes.offsets.base_offset(),
                 bytes: ending.bytes,
                 has_transactions: !ending.indexes.transactions.entries().is_empty(),
+                written_ms: Some(now_ms),
             });
             partition.begin_next(active);
             if ending.epochs.len() == partition.epochs.entries().len() {

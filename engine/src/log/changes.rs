@@ -3,17 +3,13 @@
 use super::{
     Log, LogError, ReadError, TimeQuery,
     core::{Core, Slot},
-    storage,
+    keeper, storage,
 };
 use crate::{
     batch::{Scanner, scan},
     disk::Disk,
     journal::Line,
-    partition::{
-        AbortedTransaction, PartitionId, PartitionSpec, Recovered, directory,
-        open::{self, remove_segment},
-        waiters::Watch,
-    },
+    partition::{AbortedTransaction, PartitionId, PartitionSpec, Recovered, directory, open, waiters::Watch},
     segment::first_at_or_after,
 };
 use std::{
@@ -186,12 +182,15 @@ pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(
     core.job_ended();
     // What is in flight ends first: nothing writes to files that are gone.
     core.wait_for(|core| {
-        core.has_failed.get() || core.ended.is_set() || core.look(id, |partition| partition.jobs.is_idle()).unwrap_or(true)
+        core.has_failed.get()
+            || core.ended.is_set()
+            || core.look(id, |partition| partition.jobs.is_idle() && !partition.jobs.holds_directory()).unwrap_or(true)
     })
     .await;
     if let Some(Slot::Closed(mut unopened)) = core.slots.borrow_mut().remove(&id) {
         unopened.waiting.fire();
     }
+    core.keeper.forget(id);
     // Who waits for its log start to be raised would wait for ever.
     core.job_ended();
     core.segments.remove_partition(id);
@@ -201,42 +200,19 @@ pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(
 
 /// See [`Log::delete_records`].
 pub(super) async fn delete_records<D: Disk>(core: &Core<D>, id: PartitionId, before: i64) -> Result<i64, ReadError> {
-    let asked = core.with(id, |partition| {
-        if partition.is_deleted {
-            return Err(ReadError::UnknownPartition);
-        }
-        if before > partition.high_watermark {
-            return Err(ReadError::OutOfRange);
-        }
-        partition.log_start_wanted = partition.log_start_wanted.max(before);
-        Ok(())
-    });
-    asked.ok_or(ReadError::UnknownPartition)??;
-    let is_there = |core: &Core<D>| core.look(id, |partition| partition.log_start >= before).unwrap_or(true);
-    core.wait_for(|core| is_there(core) || core.has_failed.get() || core.ended.is_set()).await;
-    if !is_there(core) {
-        return Err(storage(core.config.journal_dir.clone(), std::io::Error::other("the log is closed")));
+    let high_watermark = core.look(id, |partition| partition.high_watermark).ok_or(ReadError::UnknownPartition)?;
+    if before > high_watermark {
+        return Err(ReadError::OutOfRange);
     }
-    // Segments wholly below the log start: from here on nobody finds them.
-    let removed = core.with(id, |partition| {
-        let log_start = partition.log_start;
-        partition.epochs.truncate_start(log_start);
-        let front = partition.front().base_offset();
-        let bases = partition.sealed.iter().skip(1).map(|sealed| sealed.base_offset).chain([front]);
-        let count = bases.take_while(|next| *next <= log_start).count().min(partition.sealed.len());
-        let removed: Vec<_> = partition.sealed.drain(..count).map(|sealed| sealed.base_offset).collect();
-        (log_start, removed, partition.directory.clone())
-    });
-    let (log_start, removed, directory) = removed.ok_or(ReadError::UnknownPartition)?;
-    for base_offset in &removed {
-        core.segments.remove(id, *base_offset);
-        // The oldest first: what a crash leaves is without a gap.
-        remove_segment(&core.disk, &directory, *base_offset).await.map_err(|error| storage(directory.clone(), error))?;
+    if !keeper::raise_log_start(core, id, before).await {
+        return Err(match core.is_over() {
+            true => storage(core.config.journal_dir.clone(), std::io::Error::other("the log is closed")),
+            false => ReadError::UnknownPartition,
+        });
     }
-    if !removed.is_empty() {
-        core.disk.sync_dir(&directory).await.map_err(|error| storage(directory.clone(), error))?;
-    }
-    Ok(log_start)
+    keeper::remove_dead(core, id).await.map_err(|(path, source)| storage(path, source))?;
+    core.keeper.soon(id);
+    core.look(id, |partition| partition.log_start).ok_or(ReadError::UnknownPartition)
 }
 
 /// See [`Log::close`].
@@ -256,7 +232,8 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
             Slot::Open(partition) => {
                 let is_lost = partition.offline.is_some() && partition.jobs.is_idle();
                 let is_gone = partition.is_deleted && partition.jobs.is_idle();
-                (partition.is_finished && partition.log_start_wanted == partition.log_start) || is_gone || is_lost
+                let is_whole = partition.is_finished && partition.log_start_wanted == partition.log_start && !partition.jobs.swapping;
+                is_whole || is_gone || is_lost
             }
             Slot::Closed(_) => true,
         };

@@ -2,6 +2,7 @@
 
 use super::{
     LogConfig,
+    keeper::Keeper,
     signal::{Latch, Signal},
 };
 use crate::{
@@ -67,6 +68,10 @@ pub(super) struct Core<D: Disk> {
     pub is_closing: Cell<bool>,
     /// Why a partition could not be completed for a clean stop.
     pub close_error: RefCell<Option<super::LogError>>,
+    /// The journal is to begin its other file now, so that its head lets go of segments that are sealed.
+    pub wants_switch: Cell<bool>,
+    /// What retention and compaction do next, and when.
+    pub keeper: Keeper,
     /// Every partition is in its files: the last heads may be written.
     pub final_head: Cell<bool>,
     /// The last head is written, or the journal has failed.
@@ -107,6 +112,10 @@ impl<D: Disk> Core<D> {
         }
         if partition.recount(&self.limits) {
             self.admit_waiting();
+        }
+        if partition.wants_keeping {
+            partition.wants_keeping = false;
+            self.keeper.soon(partition.spec.id);
         }
         if !partition.jobs.journal_queued && partition.wants_journal(&self.limits) {
             partition.jobs.journal_queued = true;
@@ -179,6 +188,17 @@ impl<D: Disk> Core<D> {
             std::future::poll_fn(|context| if watch.poll(context) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }).await;
             self.job_watchers.borrow_mut().remove(ticket);
         }
+    }
+
+    /// Has the journal begin its other file: from then on it needs nothing of what is sealed now.
+    pub fn ask_for_switch(&self) {
+        self.wants_switch.set(true);
+        self.journal_signal.set();
+    }
+
+    /// True if nothing that is waited for will happen any more.
+    pub fn is_over(&self) -> bool {
+        self.has_failed.get() || self.is_closing.get() || self.ended.is_set()
     }
 
     /// A job or a frame has ended.

@@ -29,9 +29,12 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
         core.journal_is_busy.set(false);
         core.journal_signal.wait().await;
         core.journal_is_busy.set(true);
-        while !core.journal_queue.borrow().is_empty() {
-            if writer.room() < ROOM_BYTES_MIN {
+        while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() {
+            if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() {
                 switch(core, &mut writer).await?;
+            }
+            if core.journal_queue.borrow().is_empty() {
+                break;
             }
             let (items, members) = fill(core, writer.room().min(FRAME_CONTENT_MAX));
             if items.is_empty() {
@@ -106,6 +109,7 @@ fn complete<D: Disk>(core: &Core<D>, members: &[Member]) {
 
 /// Begins the other file with a complete checkpoint; then parks what was idle since the last one.
 async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Result<(), LogError> {
+    core.wants_switch.set(false);
     let (mut lines, mut items) = (Vec::new(), Vec::new());
     let mut offline_bytes = 0;
     for slot in core.slots.borrow_mut().values_mut() {
@@ -130,7 +134,13 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Resul
         return Err(LogError::Journal { path: core.config.journal_dir.clone(), source: std::io::Error::other(what) });
     }
     writer.switch(&lines, &items).await?;
-    for slot in core.slots.borrow_mut().values_mut() {
+    let mut slots = core.slots.borrow_mut();
+    for line in &lines {
+        if let Some(Slot::Open(partition)) = slots.get_mut(&line.partition) {
+            partition.journal_base = line.segment_base;
+        }
+    }
+    for slot in slots.values_mut() {
         let Slot::Open(partition) = slot else { continue };
         let was_fresh = std::mem::replace(&mut partition.is_fresh, false);
         if !was_fresh && partition.offline.is_none() {
@@ -138,5 +148,8 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Resul
             core.settle(partition);
         }
     }
+    drop(slots);
+    // Whoever waits until the journal has let go of a segment.
+    core.job_ended();
     Ok(())
 }

@@ -6,6 +6,7 @@ mod config;
 mod core;
 mod error;
 mod journal_lane;
+mod keeper;
 mod signal;
 mod start;
 mod stats;
@@ -18,9 +19,11 @@ pub use stats::{LogStats, PartitionStats, Use};
 
 use self::{
     core::{Core, Slot, Unopened},
+    keeper::Keeper,
     signal::{Latch, Signal},
 };
 use crate::{
+    compaction::{CleanError, Cleaned, Job},
     disk::{BLOCK, Disk, Slice},
     journal::{JournalPosition, JournalWriter, file_bytes_needed},
     measure::Traffic,
@@ -160,6 +163,8 @@ impl<D: Disk> Log<D> {
             tickets: Cell::new(0),
             is_closing: Cell::new(false),
             close_error: RefCell::default(),
+            wants_switch: Cell::new(false),
+            keeper: Keeper::default(),
             final_head: Cell::new(false),
             ended: Latch::default(),
             has_failed: Cell::new(false),
@@ -167,6 +172,7 @@ impl<D: Disk> Log<D> {
             config,
         };
         let log = Log { core: Rc::new(core) };
+        log.core.keeper.look_at_all(log.core.slots.borrow().keys().copied());
         // What the journal held is in memory from here on, and begins to move to its segments.
         for id in scanned {
             log.open_partition(id).await.map_err(|(path, source)| LogError::Disk { path, source })?;
@@ -230,6 +236,7 @@ impl<D: Disk> Log<D> {
                     partition.spec = unopened.recovered.spec.clone();
                     unopened.waiting.fire();
                 }
+                partition.wants_keeping = true;
                 core.settle(&mut partition);
                 *slot = Slot::Open(Box::new(partition));
             }
@@ -388,7 +395,9 @@ impl<D: Disk> Log<D> {
         let (bytes_max, at_least_one, next_offset) = (ask.bytes_max, ask.at_least_one, ask.offset);
         let empty = || ReadPlan { pieces: Vec::new(), bytes: 0, next_offset, aborted: Vec::new() };
         let mut what = None;
-        for _ in 0..READ_ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < READ_ATTEMPTS {
+            attempts += 1;
             let found = core.look(id, |partition| (partition.source(&ask), partition.directory.clone()));
             let (source, directory) = match found {
                 Some((source, directory)) => (source?, directory),
@@ -408,7 +417,11 @@ impl<D: Disk> Log<D> {
                         Ok(None) => {
                             let next = core.look(id, |partition| partition.segment_after(segment.base_offset)).flatten();
                             let Some(next) = next else { return Ok(empty()) };
-                            ask.offset = ask.offset.max(next);
+                            if next > ask.offset {
+                                ask.offset = next;
+                                // That is progress: there may be any number of segments with nothing left in them.
+                                attempts = 0;
+                            }
                         }
                         // It may have been removed meanwhile.
                         Err(error) => what = Some(error),
@@ -519,12 +532,44 @@ impl<D: Disk> Log<D> {
         match self.core.slots.borrow_mut().get_mut(&id) {
             Some(Slot::Open(partition)) => partition.spec.config = config,
             Some(Slot::Closed(unopened)) => unopened.recovered.spec.config = config,
-            None => {}
+            None => return,
         }
+        self.core.keeper.soon(id);
     }
 
-    /// Raises the log start offset (DeleteRecords), durably; files wholly below it are removed. At most the high
-    /// watermark. Returns the log start offset.
+    /// Does what retention asks for of the partitions whose time has come, at `now_ms` of the broker's clock: segments are
+    /// rolled by age, the log start is raised, files are removed. Returns when to call it again, in ms, unless
+    /// [`Log::keep_sooner`] resolves before; `None` if nothing is to come. One call at a time. What fails is logged and
+    /// tried again.
+    pub async fn keep(&self, now_ms: i64) -> Option<i64> {
+        keeper::keep(self, now_ms).await
+    }
+
+    /// The next round of compaction, if one is worth while: run it anywhere, and bring back what came of it with
+    /// [`Log::finish_cleaning`]. At most `keys_max` keys are remembered in it, [`crate::compaction::KEY_BYTES`] each; `secret`
+    /// is random. [`Log::keep`] finds out what is worth while.
+    pub async fn next_cleaning(&self, now_ms: i64, keys_max: usize, secret: (u64, u64)) -> Option<Job> {
+        keeper::next_job(&self.core, now_ms, keys_max, secret).await
+    }
+
+    /// Swaps in what a job has cleaned. A failure is logged, and the round tried again later. No other cleaning is finished
+    /// at the same time.
+    pub async fn finish_cleaning(&self, job: &Job, result: Result<Cleaned, CleanError>, now_ms: i64) {
+        keeper::finish(&self.core, job, result, now_ms).await;
+    }
+
+    /// Resolves when [`Log::next_cleaning`] may have a job.
+    pub async fn has_cleaning(&self) {
+        self.core.keeper.has_work().await;
+    }
+
+    /// Resolves when something has changed that [`Log::keep`] should look at.
+    pub async fn keep_sooner(&self) {
+        self.core.keeper.changed().await;
+    }
+
+    /// Raises the log start offset (DeleteRecords), durably. At most the high watermark. Files wholly below it are removed,
+    /// those that the journal still needs by a later [`Log::keep`]. Returns the log start offset.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] above the high watermark.

@@ -94,7 +94,7 @@ impl<D: Disk> Partition<D> {
         let is_full = back.end() + bytes > self.spec.config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let last_offset = self.log_end() + i64::from(checked.header.last_offset_delta());
         let is_wide = last_offset - back.base_offset() > i64::from(i32::MAX);
-        let is_old = back.first_timestamp().is_some_and(|first| checked.max_timestamp.saturating_sub(first) > self.spec.config.segment_ms);
+        let is_old = back.first_timestamp().is_some_and(|first| checked.max_timestamp.saturating_sub(first) > self.spec.config.roll_ms());
         is_full || is_wide || is_old
     }
 
@@ -125,6 +125,17 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// Ends the active segment although it is not full, if it holds anything and nothing stands in the way. True if it
+    /// did: the bulk lane then writes it out, and begins the next one.
+    pub fn roll(&mut self, limits: &Limits) -> bool {
+        let is_free = self.offline.is_none() && !self.is_deleted && !self.is_closing && self.no_space.is_none() && !self.must_discard;
+        if !is_free || self.stretches.len() > 1 || self.back().end() == 0 {
+            return false;
+        }
+        self.stretches.push_back(Stretch::new(self.log_end(), Rc::clone(&limits.budget)));
+        true
+    }
+
     fn take_in(&mut self, batch: Incoming<'_>, checked: &Checked, log_append_time: Option<i64>, now_ms: i64) -> (Appended, usize) {
         let base_offset = self.log_end();
         let patch = Patch {
@@ -136,8 +147,16 @@ impl<D: Disk> Partition<D> {
         let bytes = batch.bytes().len() as u64;
         let header = patched_header(batch.bytes(), &patch);
         let back = self.stretches.back_mut().expect("a partition has a segment");
+        let is_first = back.end() == 0;
+        if is_first {
+            back.begin(now_ms);
+        }
         let chunks = back.append(&header, batch);
         let header = Header::read(&header).expect("a whole header");
+        if is_first || back.end() >= self.keep_at_end {
+            (self.wants_keeping, self.keep_at_end) = (true, u64::MAX);
+        }
+        self.appended_ms = Some(now_ms);
         if self.stretches.len() == 1 {
             self.progress.append(bytes);
         }

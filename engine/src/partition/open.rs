@@ -15,7 +15,7 @@ use crate::{
     journal::Line,
     segment::{
         FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, OffsetIndex, PartitionFiles, SegmentFiles, TimeIndex, TxnIndex, Walk, decode_epochs,
-        decode_snapshot, file_name,
+        decode_snapshot, file_name, remove_segment, swap,
     },
 };
 use std::{
@@ -49,6 +49,7 @@ pub async fn open<D: Disk>(
     if is_unused(recovered) && !is_created(disk, &directory, &recovered.spec).await.map_err(at(&directory))? {
         directory::create(disk, data_dir, &recovered.spec).await.map_err(at(&directory))?;
     }
+    swap::recover(disk, &directory, line.segment_base).await.map_err(at(&directory))?;
     let files = PartitionFiles::list(disk, &directory).await.map_err(at(&directory))?;
     let sealed = take_stock(disk, &directory, &files, line).await.map_err(at(&directory))?;
     let file = disk.open(&path, Open::Existing).await.map_err(at(&path))?;
@@ -92,6 +93,7 @@ pub async fn open<D: Disk>(
         indexes,
         index_end: line.index_end,
         sealed,
+        journal_base: line.segment_base,
         producers,
         epochs,
     }))
@@ -136,22 +138,9 @@ async fn take_stock<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles,
         base_offset: segment.base_offset,
         bytes: segment.log_bytes,
         has_transactions: segment.has(FileKind::TxnIndex),
+        written_ms: segment.changed_ms,
     };
     Ok(before.map(sealed).collect())
-}
-
-/// Removes all files of a segment. The directory has still to be flushed.
-///
-/// # Errors
-/// The disk's; it is no error if one of them is gone.
-pub async fn remove_segment<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<()> {
-    for kind in FileKind::ALL {
-        match disk.remove(&directory.join(file_name(base_offset, kind))).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The active segment's indexes as far as they are on disk and below what the line vouches for.

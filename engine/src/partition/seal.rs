@@ -4,11 +4,12 @@
 //! indexes, the snapshot of the new base, epochs, and last the new segment's empty file. Only then may a frame name it.
 //! Without space the new file is removed again: a start must not find a segment that nothing was written to.
 
-use super::{open::remove_segment, schedule::ALLOCATION_BYTES_MIN, state::ActiveFile};
+use super::{schedule::ALLOCATION_BYTES_MIN, state::ActiveFile};
 use crate::{
     disk::{Disk, Open, write_whole},
     segment::{
-        EpochStart, FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, ProducerState, encode_epochs, encode_snapshot, file_name, store_indexes,
+        EpochStart, FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, ProducerState, encode_epochs, encode_snapshot, file_name, remove_segment,
+        store_indexes,
     },
 };
 use std::{io, path::PathBuf};

@@ -3,6 +3,7 @@
 use crate::{
     batch::{DECOMPRESSED_BYTES_MAX, Rules},
     ids::PartitionId,
+    retention::Retention,
 };
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -31,8 +32,19 @@ pub struct PartitionConfig {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub timestamp_after_max_ms: i64,
-    /// `cleanup.policy` contains `compact`: every record needs a key, so compressed batches are walked too.
+    /// `cleanup.policy` contains `compact`: only the last record of each key is kept. Every record needs a key, so compressed
+    /// batches are walked too.
     pub compacted: bool,
+    /// `cleanup.policy` contains `delete`, with its bounds; `None` if records stay whatever their age.
+    pub retention: Option<Retention>,
+    /// `min.cleanable.dirty.ratio`.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long a tombstone stays after it was first compacted.
+    pub delete_retention_ms: i64,
     /// Decompress and walk every batch, as Kafka does (`validate = "strict"` of the broker).
     pub strict: bool,
 }
@@ -47,12 +59,25 @@ impl Default for PartitionConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             compacted: false,
+            // Whoever isn't told otherwise keeps everything.
+            retention: None,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             strict: false,
         }
     }
 }
 
 impl PartitionConfig {
+    /// After how many ms a segment is closed although it is not full: compaction takes only closed ones, so the longest
+    /// lag bounds it too (Kafka: `LogConfig.maxSegmentMs`).
+    #[must_use]
+    pub fn roll_ms(&self) -> i64 {
+        if self.compacted { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
+
     /// What it asks of a produced batch at this moment of the broker's clock.
     #[must_use]
     pub fn rules(&self, now_ms: i64) -> Rules {

@@ -43,6 +43,8 @@ pub struct SealedSegment {
     pub bytes: u64,
     /// It has a `.txnindex`: a Kafka wrote it.
     pub has_transactions: bool,
+    /// When it was last written to by the broker's clock, in ms; `None` if nobody knows.
+    pub written_ms: Option<i64>,
 }
 
 /// What is under way on a partition's files.
@@ -62,9 +64,19 @@ pub struct Jobs {
     pub journal_queued: bool,
     /// The bulk lane will look at it.
     pub bulk_queued: bool,
+    /// Compacted segments take the place of others: the directory is not to be touched.
+    pub swapping: bool,
+    /// So many tasks open its sealed segments, which may write indexes.
+    pub looking: u32,
 }
 
 impl Jobs {
+    /// True if something beside the lanes works on the files of its directory.
+    #[must_use]
+    pub fn holds_directory(&self) -> bool {
+        self.swapping || self.looking > 0
+    }
+
     /// True if nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -111,6 +123,9 @@ pub struct Partition<D: Disk> {
     pub index_end: u32,
     /// The segments before it, in order.
     pub sealed: Vec<SealedSegment>,
+    /// The segment that the line of it in the journal's current head names: of the segments before that one the journal
+    /// needs nothing, so only they may be removed or compacted.
+    pub journal_base: i64,
     /// Its idempotent producers.
     pub producers: Producers,
     /// Its leader epochs.
@@ -133,6 +148,14 @@ pub struct Partition<D: Disk> {
     pub is_fresh: bool,
     /// Its partial block is to be written to its segment.
     pub wants_parking: bool,
+    /// Retention and compaction should look at it: something has changed that they have not seen.
+    pub wants_keeping: bool,
+    /// When the active segment ends behind this position, retention by size has something to do.
+    pub keep_at_end: u64,
+    /// The broker's clock at the last append, in ms.
+    pub appended_ms: Option<i64>,
+    /// The broker's clock when a segment was last ended before it was full, in ms.
+    pub rolled_ms: i64,
     /// Moved with every change that a reader could wait for.
     pub version: u64,
     /// Appends that wait for the durable end.
@@ -171,6 +194,8 @@ pub struct Parts<D: Disk> {
     pub index_end: u32,
     /// The segments before it, in order.
     pub sealed: Vec<SealedSegment>,
+    /// The segment that the journal's current head names.
+    pub journal_base: i64,
     /// Its idempotent producers.
     pub producers: Producers,
     /// Its leader epochs.
@@ -196,6 +221,7 @@ impl<D: Disk> Partition<D> {
             indexed: end,
             index_end: parts.index_end,
             sealed: parts.sealed,
+            journal_base: parts.journal_base,
             producers: parts.producers,
             epochs: parts.epochs,
             jobs: Jobs::default(),
@@ -207,6 +233,10 @@ impl<D: Disk> Partition<D> {
             must_discard: false,
             is_fresh: false,
             wants_parking: false,
+            wants_keeping: false,
+            keep_at_end: u64::MAX,
+            appended_ms: None,
+            rolled_ms: i64::MIN,
             version: 0,
             waiters: DurableWaiters::default(),
             watchers: Watchers::default(),
@@ -253,6 +283,13 @@ impl<D: Disk> Partition<D> {
         self.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.stretches.iter().map(Stretch::end).sum::<u64>()
     }
 
+    /// How many of the sealed segments, from the first on, lie wholly below the log start.
+    #[must_use]
+    pub fn dead(&self) -> usize {
+        let bases = self.sealed.iter().skip(1).map(|sealed| sealed.base_offset).chain([self.front().base_offset()]);
+        bases.take_while(|next| *next <= self.log_start).count().min(self.sealed.len())
+    }
+
     /// Takes over that the durable end has moved: indexes, producers, epochs, waiters, readers.
     pub fn advance(&mut self) {
         let front = self.stretches.front().expect("a partition has a segment");
@@ -286,6 +323,7 @@ impl<D: Disk> Partition<D> {
             tracing::info!("{}: there is space again", self.directory.display());
         }
         // More segments may have begun meanwhile: this one is complete then, and takes no more.
+        self.wants_keeping = true;
     }
 
     /// Tells the readers.

@@ -49,6 +49,7 @@ pub struct Stretch {
     base_offset: i64,
     next_offset: i64,
     first_timestamp: Option<i64>,
+    began_ms: Option<i64>,
     /// Every batch that ends behind the tail's start, in order.
     batches: VecDeque<Held>,
     tail: Tail,
@@ -65,7 +66,15 @@ impl Stretch {
     /// and bytes, follows with [`Stretch::restore`].
     #[must_use]
     pub fn open(base_offset: i64, next_offset: i64, first_timestamp: Option<i64>, position: u64, budget: Rc<Budget>) -> Stretch {
-        Stretch { base_offset, next_offset, first_timestamp, batches: VecDeque::new(), tail: Tail::new(position, budget) }
+        Stretch {
+            base_offset,
+            next_offset,
+            first_timestamp,
+            // The broker's clock at that append is not known any more; the batch's own stands for it.
+            began_ms: first_timestamp,
+            batches: VecDeque::new(),
+            tail: Tail::new(position, budget),
+        }
     }
 
     /// Gives back what memory held before a restart: the bytes from the position it was opened at, and the batches that
@@ -92,6 +101,18 @@ impl Stretch {
     #[must_use]
     pub fn first_timestamp(&self) -> Option<i64> {
         self.first_timestamp
+    }
+
+    /// When its first batch was appended by the broker's clock, in ms, as far as is known: what `segment.ms` counts from
+    /// when nobody appends.
+    #[must_use]
+    pub fn began_ms(&self) -> Option<i64> {
+        self.began_ms
+    }
+
+    /// Notes the broker's clock at its first append.
+    pub fn begin(&mut self, now_ms: i64) {
+        self.began_ms = Some(now_ms);
     }
 
     /// Bytes of the segment: where the next batch begins.
@@ -209,7 +230,7 @@ impl Stretch {
         self.tail.truncate(end);
         self.next_offset = next_offset;
         if end == 0 {
-            self.first_timestamp = None;
+            (self.first_timestamp, self.began_ms) = (None, None);
         }
     }
 }

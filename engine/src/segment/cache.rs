@@ -15,6 +15,8 @@ pub struct OpenSegments<D: Disk> {
 }
 
 struct Inner<D: Disk> {
+    /// Segments that stay open whatever happens: their files are being replaced.
+    pinned: BTreeMap<Key, Rc<Sealed<D>>>,
     open: BTreeMap<Key, (Rc<Sealed<D>>, u64)>,
     by_use: BTreeMap<u64, Key>,
     uses: u64,
@@ -22,6 +24,9 @@ struct Inner<D: Disk> {
 
 impl<D: Disk> Inner<D> {
     fn touch(&mut self, key: Key) -> Option<Rc<Sealed<D>>> {
+        if let Some(sealed) = self.pinned.get(&key) {
+            return Some(Rc::clone(sealed));
+        }
         let (sealed, used) = self.open.get_mut(&key)?;
         self.by_use.remove(used);
         self.uses += 1;
@@ -48,7 +53,7 @@ impl<D: Disk> OpenSegments<D> {
     /// None open; at most `segments_max` (one at least) will be.
     #[must_use]
     pub fn new(segments_max: usize) -> OpenSegments<D> {
-        let inner = Inner { open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 };
+        let inner = Inner { pinned: BTreeMap::new(), open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 };
         OpenSegments { segments_max: segments_max.max(1), inner: RefCell::new(inner) }
     }
 
@@ -78,6 +83,29 @@ impl<D: Disk> OpenSegments<D> {
         Ok(sealed)
     }
 
+    /// Holds segments open, as they are now: until they are [`OpenSegments::unpin`]ned readers get these, whatever becomes of
+    /// their files.
+    ///
+    /// # Errors
+    /// Those of [`Sealed::open`]: then none is held.
+    pub async fn pin(&self, disk: &D, directory: &Path, partition: PartitionId, bases: &[i64]) -> Result<(), SegmentError> {
+        let mut held = Vec::with_capacity(bases.len());
+        for base in bases {
+            held.push(((partition, *base), self.get(disk, directory, partition, *base).await?));
+        }
+        self.inner.borrow_mut().pinned.extend(held);
+        Ok(())
+    }
+
+    /// Lets go of segments that were pinned: they are closed, and the next reader opens what is there then.
+    pub fn unpin(&self, partition: PartitionId, bases: &[i64]) {
+        let mut inner = self.inner.borrow_mut();
+        for base in bases {
+            inner.pinned.remove(&(partition, *base));
+            inner.remove((partition, *base));
+        }
+    }
+
     /// Closes a segment: its file is going to be removed.
     pub fn remove(&self, partition: PartitionId, base_offset: i64) {
         self.inner.borrow_mut().remove((partition, base_offset));
@@ -88,6 +116,7 @@ impl<D: Disk> OpenSegments<D> {
         let mut inner = self.inner.borrow_mut();
         let keys: Vec<Key> = inner.open.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| inner.remove(key));
+        inner.pinned.retain(|key, _| key.0 != partition);
     }
 
     /// How many are open.

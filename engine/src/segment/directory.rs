@@ -1,6 +1,6 @@
 //! What is in a partition's directory.
 
-use super::names::{FileKind, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, parse_file_name};
+use super::names::{FileKind, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, file_name, parse_file_name};
 use crate::disk::Disk;
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -11,6 +11,8 @@ pub struct SegmentFiles {
     pub base_offset: i64,
     /// Its `.log` in bytes, which may be allocated beyond what was written.
     pub log_bytes: u64,
+    /// When its `.log` was last changed, in ms, if the disk knows.
+    pub changed_ms: Option<i64>,
     /// Its other files, with their sizes in bytes.
     pub others: BTreeMap<FileKind, u64>,
 }
@@ -54,7 +56,12 @@ impl PartitionFiles {
         for entry in disk.list(directory).await?.into_iter().filter(|entry| !entry.is_dir) {
             match parse_file_name(&entry.name) {
                 Some((base_offset, FileKind::Log)) => {
-                    found.segments.push(SegmentFiles { base_offset, log_bytes: entry.bytes, others: BTreeMap::new() });
+                    found.segments.push(SegmentFiles {
+                        base_offset,
+                        log_bytes: entry.bytes,
+                        changed_ms: entry.changed_ms,
+                        others: BTreeMap::new(),
+                    });
                 }
                 Some((base_offset, kind)) => {
                     others.entry(base_offset).or_default().insert(kind, entry.bytes);
@@ -76,7 +83,7 @@ impl PartitionFiles {
             .iter()
             .flat_map(|(base, kinds)| kinds.keys().map(move |kind| (*base, *kind)))
             .filter(|(_, kind)| *kind != FileKind::Snapshot)
-            .map(|(base, kind)| super::file_name(base, kind))
+            .map(|(base, kind)| file_name(base, kind))
             .collect();
         Ok(found)
     }
@@ -93,4 +100,18 @@ impl PartitionFiles {
     pub fn snapshot_at(&self, offset: i64) -> Option<i64> {
         self.snapshots.partition_point(|base| *base <= offset).checked_sub(1).map(|at| self.snapshots[at])
     }
+}
+
+/// Removes all files of a segment. The directory has still to be flushed.
+///
+/// # Errors
+/// The disk's; it is no error if one of them is gone.
+pub async fn remove_segment<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<()> {
+    for kind in FileKind::ALL {
+        match disk.remove(&directory.join(file_name(base_offset, kind))).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }

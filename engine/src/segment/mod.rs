@@ -6,13 +6,14 @@ mod index;
 mod names;
 mod sealed;
 mod snapshot;
+pub mod swap;
 #[cfg(test)]
 mod tests;
 mod transactions;
 mod walk;
 
 pub use cache::OpenSegments;
-pub use directory::{PartitionFiles, SegmentFiles};
+pub use directory::{PartitionFiles, SegmentFiles, remove_segment};
 pub use index::{
     INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexEntry, IndexError, Indexes, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
 };

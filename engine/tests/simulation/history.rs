@@ -10,6 +10,7 @@ use engine::{
     disk::sim::{Executor, Faults, Joined, SimDisk},
     log::{LogConfig, LogError, mark_clean},
     partition::{PartitionConfig, PartitionId},
+    retention::Retention,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
@@ -60,6 +61,8 @@ pub struct History {
     /// A clean stop came last: nothing at all may be missing.
     pub clean: bool,
     pub full: bool,
+    /// Retention is at work.
+    pub keeping: bool,
 }
 
 fn is_journal(path: &Path) -> bool {
@@ -75,8 +78,11 @@ fn is_core_file(path: &Path) -> bool {
 }
 
 /// Runs the history of a seed.
-pub fn run(seed: u64, trace: bool) -> Result<Counters, String> {
+pub fn run(seed: u64, trace: bool, keeping: bool) -> Result<Counters, String> {
     let mut history = History::new(seed, trace);
+    if keeping {
+        history.keep();
+    }
     let result = history.run();
     let counters = history.outside.counters.borrow().clone();
     result.map(|()| counters).map_err(|error| format!("seed {seed}, life {}: {error}", history.lives))
@@ -121,7 +127,30 @@ impl History {
             }
         });
         outside.model.borrow_mut().partitions.insert(PartitionId::CATALOG, Partition::new(u32::MAX, Existence::Alive));
-        History { random, disk, outside, config, sizes, cores: 2, owners: BTreeMap::new(), lives: 0, clean: false, full: false }
+        History {
+            random,
+            disk,
+            outside,
+            config,
+            sizes,
+            cores: 2,
+            owners: BTreeMap::new(),
+            lives: 0,
+            clean: false,
+            full: false,
+            keeping: false,
+        }
+    }
+
+    /// Puts retention to work, with bounds that a history reaches.
+    fn keep(&mut self) {
+        let mut pick = |choices: &[i64]| choices[self.random.random_range(0..choices.len())];
+        let ms = Some(pick(&[100, 400, 2_000])).filter(|_| pick(&[0, 1, 1]) > 0);
+        let bytes = Some(pick(&[1, 100_000, 400_000]) as u64).filter(|_| pick(&[0, 1]) > 0);
+        let segment_ms = pick(&[50, 500, 10_000]);
+        let partition = self.sizes.partition.clone();
+        self.sizes.partition = PartitionConfig { retention: Some(Retention { ms, bytes }), segment_ms, ..partition };
+        self.keeping = true;
     }
 
     pub fn hit(&self, hit: Hit) {
@@ -295,6 +324,9 @@ impl History {
                 }
             }
             _ => {}
+        }
+        if self.keeping && self.random.random_ratio(1, 4) {
+            broker.spawn(broker.clone().keep(self.random.random_range(0..self.cores)));
         }
         Ok(())
     }

@@ -485,6 +485,16 @@ impl Broker {
         }
     }
 
+    /// Retention of one core: it may take anything that is durable.
+    pub async fn keep(self, core: usize) {
+        for partition in self.outside.model.borrow_mut().partitions.values_mut() {
+            partition.start_asked = i64::MAX;
+        }
+        self.outside.say(|| format!("  retention of core {core}"));
+        let next = self.logs[core].keep(self.outside.now_ms.get()).await;
+        self.outside.say(|| format!("  retention of core {core}: next at {next:?}"));
+    }
+
     /// Writes a change into the catalog. True if it is durable.
     async fn change(&self, change: Change) -> bool {
         let log = self.logs[0].clone();

@@ -1,6 +1,7 @@
 //! The proof of recovery: the real engine on the simulated disk, thousands of histories, each reproducible from its seed.
 //!
 //! - `SIM_SEEDS=100000 cargo test --release -p engine --test simulation` runs more of them.
+//! - `SIM_KEEPING=1` with the next one repeats a history with retention at work.
 //! - `SIM_SEED=4711 cargo test --release -p engine --test simulation histories -- --nocapture` repeats one, with a trace.
 //!
 //! The claims: what was acked with `all` survives any crash; what survives of the rest is a prefix; nothing is reordered;
@@ -59,8 +60,8 @@ fn quiet() {
 }
 
 /// A history, with panics of the engine as failures.
-fn run(seed: u64, trace: bool) -> Result<Counters, String> {
-    panic::catch_unwind(AssertUnwindSafe(|| history::run(seed, trace))).unwrap_or_else(|panic| {
+fn run(seed: u64, trace: bool, keeping: bool) -> Result<Counters, String> {
+    panic::catch_unwind(AssertUnwindSafe(|| history::run(seed, trace, keeping))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("seed {seed}: panic: {}", text.unwrap_or_default()))
     })
@@ -73,7 +74,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn histories_keep_every_promise() {
     if let Some(seed) = number("SIM_SEED") {
-        let counters = run(seed, true).unwrap_or_else(|failure| panic!("{failure}"));
+        let counters = run(seed, true, env::var("SIM_KEEPING").is_ok()).unwrap_or_else(|failure| panic!("{failure}"));
         eprintln!("{counters}");
         return;
     }
@@ -92,7 +93,7 @@ fn histories_keep_every_promise() {
                     if seed >= seeds && number >= regressions || failures.lock().unwrap().len() >= 20 {
                         break;
                     }
-                    match run(seed, false) {
+                    match run(seed, false, false) {
                         Ok(counters) => sum.get_or_insert_default().add(&counters),
                         Err(failure) => failures.lock().unwrap().push(failure),
                     }
@@ -109,6 +110,33 @@ fn histories_keep_every_promise() {
     if seeds >= SEEDS {
         assert!(total.missed().is_empty(), "no seed hit: {:?}", total.missed());
     }
+}
+
+/// Seeds of the histories with retention at work.
+const KEEPING_SEEDS: u64 = 200;
+
+#[test]
+fn histories_with_retention_keep_every_promise() {
+    let seeds = number("SIM_SEEDS").unwrap_or(KEEPING_SEEDS);
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || failures.lock().unwrap().len() >= 20 {
+                        break;
+                    }
+                    if let Err(failure) = run(seed, false, true) {
+                        failures.lock().unwrap().push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} failures, at least:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -141,7 +169,7 @@ fn caught(bug: Bug, seeds: u64) -> Option<(u64, String)> {
                     if seed >= seeds {
                         break;
                     }
-                    if let Err(failure) = run(seed, false) {
+                    if let Err(failure) = run(seed, false, false) {
                         done.store(true, Ordering::Relaxed);
                         found.lock().unwrap().get_or_insert((seed + 1, failure));
                     }

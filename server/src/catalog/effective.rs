@@ -6,7 +6,10 @@ use super::{
     topic_configs,
 };
 use crate::settings::Settings;
-use engine::partition::{PartitionConfig, PartitionSpec, TimestampType};
+use engine::{
+    partition::{PartitionConfig, PartitionSpec, TimestampType},
+    retention::Retention,
+};
 
 /// Where a value comes from, with Kafka's number for it in DescribeConfigs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +129,11 @@ impl Catalog {
     #[must_use]
     pub fn partition_config(&self, configs: &Configs, settings: &Settings) -> PartitionConfig {
         let number = |name| self.topic_number(configs, settings, name);
+        let policy = self.topic_text(configs, settings, "cleanup.policy");
+        let has_policy = |wanted: &str| list(&policy).any(|word| word == wanted);
+        let retention =
+            Retention { ms: Some(number("retention.ms")).filter(|ms| *ms >= 0), bytes: u64::try_from(number("retention.bytes")).ok() };
+        let dirty_ratio = self.topic_text(configs, settings, "min.cleanable.dirty.ratio").trim().parse::<f64>();
         let append_time = self.topic_text(configs, settings, "message.timestamp.type").trim() == "LogAppendTime";
         PartitionConfig {
             segment_bytes: number("segment.bytes").max(1) as u64,
@@ -134,7 +142,12 @@ impl Catalog {
             timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
-            compacted: list(&self.topic_text(configs, settings, "cleanup.policy")).any(|word| word == "compact"),
+            compacted: has_policy("compact"),
+            retention: has_policy("delete").then_some(retention),
+            min_cleanable_dirty_ratio: dirty_ratio.ok().filter(|ratio| (0.0..=1.0).contains(ratio)).unwrap_or(0.5),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms: number("max.compaction.lag.ms").max(1),
+            delete_retention_ms: number("delete.retention.ms"),
             strict: settings.strict,
         }
     }

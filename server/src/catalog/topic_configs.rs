@@ -87,7 +87,7 @@ pub const ALL: &[Setting] = &[
         "How many bytes of a partition are kept before its oldest segments go; -1 for no bound."),
     setting("retention.ms", Long, "604800000", AtLeast(-1),
         &[("log.retention.ms", 1), ("log.retention.minutes", MINUTE_MS), ("log.retention.hours", HOUR_MS)],
-        "For how many ms records are kept before their segment goes; -1 for no bound."),
+        "For how many ms records are kept before their segment goes; -1 for no bound. It goes within seconds of that."),
     setting("segment.bytes", Int, "1073741824", AtLeast(1 << 20), &[("log.segment.bytes", 1)],
         "The size of a segment in bytes."),
     setting("segment.index.bytes", Int, "10485760", AtLeast(4), &[("log.index.size.max.bytes", 1)],

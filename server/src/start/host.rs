@@ -5,6 +5,7 @@ use crate::{
     catalog::Catalog,
     connection, controller,
     core::{Core, Mailbox},
+    keeping::{self, Cleaner},
     net::{self, Listener},
     settings::Settings,
 };
@@ -68,6 +69,8 @@ pub struct Setup {
     pub settings: Settings,
     pub mailbox: Mailbox,
     pub sockets: Sockets,
+    /// Who compacts for all cores.
+    pub cleaner: Cleaner,
 }
 
 /// A running core.
@@ -139,6 +142,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, events: S
         let core = Rc::clone(&core);
         async move { core.connections.sweep(core.settings.connection_idle_ms_max).await }
     });
+    keeping::start(&core, setup.cleaner);
     let _ = events.send(Event::Serving);
     expect(&mut orders, Order::Drain).await?;
     core.stopping.raise();

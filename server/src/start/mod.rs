@@ -14,6 +14,7 @@ use crate::{
     catalog,
     config::{Cli, Config},
     controller, core,
+    keeping::Cleaner,
     metrics::{self, process::About},
     net,
 };
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
     screen::show(&config, &settings.nodes, metrics, &directory, &limits);
     let (events, happened) = channel();
+    let cleaner = Cleaner::spawn(directory.lock.as_raw_fd(), !directory.direct)?;
     signals::watch(events.clone());
     for (topic, partitions) in &recovered.prepared.taken_over {
         println!("  taken over     topic {topic}, {partitions} partitions found in the data directory");
@@ -87,6 +89,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
                 settings: settings.clone(),
                 mailbox,
                 sockets,
+                cleaner: cleaner.clone(),
             },
             events.clone(),
         )?);

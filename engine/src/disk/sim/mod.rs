@@ -358,6 +358,8 @@ impl Disk for SimDisk {
                     name: name.clone(),
                     is_dir: world.tree.is_directory(*node),
                     bytes: world.files.get(node).map_or(0, |file| file.seen.size()),
+                    // It has no clock.
+                    changed_ms: None,
                 })
                 .collect())
         };

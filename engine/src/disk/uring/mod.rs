@@ -15,7 +15,7 @@ use std::{
     io,
     os::{
         fd::{AsRawFd, FromRawFd, RawFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::Path,
     rc::Rc,
@@ -260,7 +260,12 @@ impl Disk for UringDisk {
             let Ok(metadata) = entry.metadata() else { continue };
             // A name that isn't UTF-8 is none of ours.
             let Ok(name) = entry.file_name().into_string() else { continue };
-            entries.push(DirEntry { name, is_dir: metadata.is_dir(), bytes: if metadata.is_dir() { 0 } else { metadata.len() } });
+            entries.push(DirEntry {
+                name,
+                is_dir: metadata.is_dir(),
+                bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+                changed_ms: Some(metadata.ctime().saturating_mul(1_000).saturating_add(metadata.ctime_nsec() / 1_000_000)),
+            });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     bugs::{self, Bug},
+    compaction::{SCRATCH, discard},
     disk::{BLOCK, Chunk, Disk, Open},
     journal::{
         FRAME_ALIGNMENT, Item, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
@@ -125,6 +126,7 @@ pub(super) async fn clean_up<D: Disk>(
     while let Some(done) = cuts.next().await {
         done?;
     }
+    remove_scratch(disk, config).await?;
     remove_unknown(disk, config, all().map(|outcome| &outcome.recovered)).await?;
     for position in positions.iter().take(old) {
         let other = file_path(&config.journal_dir, position.core, position.current.other());
@@ -184,6 +186,19 @@ async fn tidy<D: Disk>(disk: &D, config: &LogConfig, outcome: &Outcome) -> Resul
         disk.sync(&file).await
     };
     work.await.map_err(disk_error(path))
+}
+
+/// Removes what cleanings had not finished.
+async fn remove_scratch<D: Disk>(disk: &D, config: &LogConfig) -> Result<(), LogError> {
+    let path = config.data_dir.join(SCRATCH);
+    let entries = match disk.list(&path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(disk_error(&path))?,
+    };
+    for entry in entries {
+        discard(disk, &path.join(entry.name)).await.map_err(disk_error(&path))?;
+    }
+    disk.remove_dir(&path).await.map_err(disk_error(&path))
 }
 
 /// Removes directories that Thalweg made for partitions that the catalog no longer has: deletions that a crash cut short.

@@ -1,0 +1,197 @@
+//! What stays of one batch (Kafka: `Cleaner.cleanInto`, `MemoryRecords.filterTo`). Pure: a batch comes in, a verdict goes out.
+
+use super::{job::LastRecord, key_map::KeyMap, transactions::Transactions};
+use crate::{
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Kept, Record, Records, payload, with_records, without_records},
+    segment::AbortedTxn,
+};
+use std::collections::BTreeMap;
+
+/// What the round knows besides the batch.
+pub(super) struct Filter<'a> {
+    /// Keys of the dirty part.
+    pub keys: &'a KeyMap,
+    /// The offset behind the dirty part that `keys` knows: what is at or above it stays.
+    pub end_offset: i64,
+    /// The offset behind everything that this round could clean: the batch that ends there stays, emptied if need be.
+    pub round_end: i64,
+    /// The producers that the partition remembers.
+    pub producers: &'a BTreeMap<i64, LastRecord>,
+    /// The clock, in ms.
+    pub now_ms: i64,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
+}
+
+/// What becomes of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It stays as it is.
+    Same,
+    /// This takes its place.
+    Rewritten(Vec<u8>),
+    /// It goes.
+    Gone,
+}
+
+impl Filter<'_> {
+    /// Judges one batch; batches come in the order of the log. Also returns the aborted transaction whose marker this is, if
+    /// it is still needed.
+    ///
+    /// # Errors
+    /// What is wrong with its records.
+    pub fn judge(&self, header: &Header, batch: &[u8], transactions: &mut Transactions) -> Result<(Outcome, Option<AbortedTxn>), String> {
+        let is_control = header.is_control();
+        let (discard, is_idle_marker, aborted) = if is_control {
+            let marker = transactions.marker(header, ControlRecord::of_batch(header, batch));
+            let had_its_time = header.delete_horizon().is_some_and(|horizon| horizon <= self.now_ms);
+            (marker.is_idle && had_its_time, marker.is_idle, marker.aborted)
+        } else {
+            (transactions.is_aborted(header), false, None)
+        };
+        let stays_empty = self.is_last_of_producer(header) || header.next_offset() == self.round_end;
+        if discard {
+            return Ok((if stays_empty { emptied(header, batch) } else { Outcome::Gone }, aborted));
+        }
+        let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
+        let (mut kept, mut has_tombstone, mut at) = (Vec::new(), false, 0);
+        for record in Records::new(header, &records) {
+            let record = record.map_err(|error| error.to_string())?;
+            let bytes = &records[at..at + record.size];
+            at += record.size;
+            if is_control || self.stays(header, &record) {
+                has_tombstone |= record.value.is_none();
+                kept.push(Kept { record, bytes });
+            }
+        }
+        if kept.is_empty() {
+            return Ok((if stays_empty { emptied(header, batch) } else { Outcome::Gone }, aborted));
+        }
+        let needs_horizon = (has_tombstone || is_idle_marker) && header.delete_horizon().is_none();
+        if kept.len() == header.record_count().max(0) as usize && !needs_horizon {
+            return Ok((Outcome::Same, aborted));
+        }
+        let horizon = needs_horizon.then(|| self.now_ms.saturating_add(self.delete_retention_ms));
+        let batch = with_records(header, &kept, horizon).map_err(|error| error.to_string())?;
+        Ok((Outcome::Rewritten(batch), aborted))
+    }
+
+    fn is_last_of_producer(&self, header: &Header) -> bool {
+        let Some(last) = self.producers.get(&header.producer_id()).filter(|_| header.has_producer()) else { return false };
+        match last.data_offset {
+            Some(offset) => header.last_offset() == offset,
+            // Only its epoch is known, by a marker.
+            None => header.is_control() && header.producer_epoch() == last.epoch,
+        }
+    }
+
+    fn stays(&self, header: &Header, record: &Record<'_>) -> bool {
+        let offset = record.offset(header);
+        if offset >= self.end_offset {
+            return true;
+        }
+        // A record without a key has no place in a compacted log; a topic that was not compacted before may hold some.
+        let Some(key) = record.key else { return false };
+        let is_last = self.keys.get(key).is_none_or(|last| offset >= last);
+        let may_be_tombstone = || header.delete_horizon().is_none_or(|horizon| self.now_ms < horizon);
+        is_last && (record.value.is_some() || may_be_tombstone())
+    }
+}
+
+fn emptied(header: &Header, batch: &[u8]) -> Outcome {
+    if header.record_count() == 0 && batch.len() == crate::batch::HEADER_BYTES {
+        return Outcome::Same;
+    }
+    Outcome::Rewritten(without_records(header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchBuilder, control_batch};
+
+    fn judge(filter: &Filter<'_>, batch: &[u8], transactions: &mut Transactions) -> Option<(Header, Vec<i64>)> {
+        let header = Header::read(batch).expect("whole");
+        let batch = match filter.judge(&header, batch, transactions).expect("readable").0 {
+            Outcome::Same => batch.to_vec(),
+            Outcome::Rewritten(batch) => batch,
+            Outcome::Gone => return None,
+        };
+        let header = Header::read(&batch).expect("whole");
+        let records = payload(&header, &batch, 1 << 20).expect("readable");
+        let offsets = Records::new(&header, &records).map(|record| record.expect("readable").offset(&header)).collect();
+        Some((header, offsets))
+    }
+
+    fn keys(known: &[(&[u8], i64)]) -> KeyMap {
+        let mut keys = KeyMap::new(10, (0, 0));
+        known.iter().for_each(|(key, offset)| keys.put(key, *offset));
+        keys
+    }
+
+    fn filter<'a>(keys: &'a KeyMap, producers: &'a BTreeMap<i64, LastRecord>, now_ms: i64) -> Filter<'a> {
+        Filter { keys, end_offset: 100, round_end: 100, producers, now_ms, delete_retention_ms: 50 }
+    }
+
+    #[test]
+    fn only_the_last_record_of_a_key_stays_and_what_is_not_clean_yet() {
+        let (keys, producers) = (keys(&[(b"a", 12), (b"b", 11)]), BTreeMap::new());
+        let filter = Filter { end_offset: 14, ..filter(&keys, &producers, 0) };
+        let batch = BatchBuilder::new()
+            .at(10, 0)
+            .record(1, Some(b"a"), Some(b"old"))
+            .record(1, Some(b"b"), Some(b"last"))
+            .record(1, Some(b"a"), Some(b"last"))
+            .record(1, None, Some(b"without a key"))
+            .record(1, Some(b"a"), Some(b"behind the end"))
+            .build();
+        let (header, offsets) = judge(&filter, &batch, &mut Transactions::default()).expect("stays");
+        assert_eq!((offsets, header.base_offset(), header.last_offset()), (vec![11, 12, 14], 10, 14));
+    }
+
+    #[test]
+    fn a_tombstone_stays_until_the_horizon_that_its_first_cleaning_set() {
+        let (keys, producers) = (keys(&[(b"a", 10)]), BTreeMap::new());
+        let batch = BatchBuilder::new().at(10, 0).record(1, Some(b"a"), None).build();
+        let first = filter(&keys, &producers, 1_000);
+        let header = Header::read(&batch).expect("whole");
+        let (outcome, _) = first.judge(&header, &batch, &mut Transactions::default()).expect("readable");
+        let Outcome::Rewritten(batch) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(Header::read(&batch).expect("whole").delete_horizon(), Some(1_050));
+        for (now_ms, stays) in [(1_049, true), (1_050, false)] {
+            assert_eq!(judge(&filter(&keys, &producers, now_ms), &batch, &mut Transactions::default()).is_some(), stays);
+        }
+    }
+
+    #[test]
+    fn the_last_batch_of_a_producer_and_of_the_round_stays_if_only_its_header() {
+        let keys = keys(&[(b"a", 99)]);
+        let producers = BTreeMap::from([(7, LastRecord { epoch: 0, data_offset: Some(10) })]);
+        let filter = filter(&keys, &producers, 0);
+        let batch = |offset, producer| BatchBuilder::new().at(offset, 0).producer(producer, 0, 3).record(1, Some(b"a"), Some(b"x")).build();
+        let (header, offsets) = judge(&filter, &batch(10, 7), &mut Transactions::default()).expect("stays");
+        assert_eq!((offsets.len(), header.last_sequence(), header.producer_id()), (0, 3, 7));
+        assert!(judge(&filter, &batch(11, 7), &mut Transactions::default()).is_none());
+        assert!(judge(&filter, &batch(10, 8), &mut Transactions::default()).is_none());
+        let last = BatchBuilder::new().at(98, 0).record(1, Some(b"a"), Some(b"x")).skip().build();
+        assert_eq!(judge(&filter, &last, &mut Transactions::default()).expect("stays").1, Vec::<i64>::new());
+    }
+
+    #[test]
+    fn data_of_an_aborted_transaction_goes_at_once_and_its_marker_when_it_had_its_time() {
+        let (keys, producers) = (keys(&[]), BTreeMap::new());
+        let aborted = AbortedTxn { producer_id: 7, first_offset: 10, last_offset: 11, last_stable_offset: 12 };
+        let data = BatchBuilder::new().at(10, 0).producer(7, 0, 0).transactional().record(1, Some(b"a"), Some(b"x")).build();
+        let marker = control_batch(11, 0, (7, 0), false, 1);
+        let mut transactions = Transactions::new(vec![aborted]);
+        assert!(judge(&filter(&keys, &producers, 0), &data, &mut transactions).is_none());
+        let header = Header::read(&marker).expect("whole");
+        let verdict = filter(&keys, &producers, 0).judge(&header, &marker, &mut transactions).expect("readable");
+        assert_eq!(verdict, (Outcome::Same, Some(aborted)));
+        // The next round finds no data: the marker gets its horizon, and goes with the round after that.
+        let (outcome, _) = filter(&keys, &producers, 0).judge(&header, &marker, &mut Transactions::default()).expect("readable");
+        let Outcome::Rewritten(marker) = outcome else { panic!("{outcome:?}") };
+        assert!(judge(&filter(&keys, &producers, 49), &marker, &mut Transactions::default()).is_some());
+        assert!(judge(&filter(&keys, &producers, 50), &marker, &mut Transactions::default()).is_none());
+    }
+}

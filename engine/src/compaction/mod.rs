@@ -1,0 +1,23 @@
+//! Compaction: of each key only the last record stays (Kafka: `LogCleaner`, `Cleaner`; KIP-534 for tombstones).
+//!
+//! ```text
+//! core's thread     decides (`plan`), hands out a [`Job`]                     swaps what came back (`segment::swap`)
+//! another thread                    [`Job::run`]: reads, filters, writes `.cleaned` files beside the log
+//! ```
+//! A job is plain data and touches nothing of the log: it reads sealed segments, which never change, and writes into a
+//! directory of its own. So decompression never holds up a core, and a job that fails or is forgotten costs nothing.
+//!
+//! What stays, in the cleaned part of a log (`filter`): the last record of each key; a tombstone until its horizon; the
+//! last batch of each active producer and of the round, emptied if need be; markers until the data of their transaction is
+//! gone and their horizon has passed. Offsets, sequences and timestamps of what stays never change.
+
+mod checkpoint;
+mod filter;
+mod job;
+mod key_map;
+pub mod plan;
+mod transactions;
+
+pub use checkpoint::{read_first_dirty, write_first_dirty};
+pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard};
+pub use key_map::KEY_BYTES;

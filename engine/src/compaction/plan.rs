@@ -1,0 +1,104 @@
+//! Which segments of a log are to be cleaned, whether that is worth it, and which become one. Pure.
+
+use crate::partition::state::SealedSegment;
+
+/// The part of a log that can be cleaned: the first `segments` sealed segments, the offset behind them, and how many of
+/// their bytes are clean already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// How many of the sealed segments, from the first on.
+    pub segments: usize,
+    /// The offset behind them.
+    pub end: i64,
+    /// Bytes of those that lie wholly below the first dirty offset.
+    pub clean_bytes: u64,
+    /// Bytes of the others.
+    pub dirty_bytes: u64,
+}
+
+impl Range {
+    /// The part of it that is dirty, from 0 to 1.
+    #[must_use]
+    pub fn dirty_ratio(&self) -> f64 {
+        let all = self.clean_bytes + self.dirty_bytes;
+        if all == 0 { 0.0 } else { self.dirty_bytes as f64 / all as f64 }
+    }
+}
+
+/// What of a log lies below `limit`, in whole segments. `next_base` is the base offset behind the last of `sealed`.
+#[must_use]
+pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: i64) -> Range {
+    let mut range = Range { segments: 0, end: sealed.first().map_or(next_base, |first| first.base_offset), clean_bytes: 0, dirty_bytes: 0 };
+    for (at, segment) in sealed.iter().enumerate() {
+        let end = sealed.get(at + 1).map_or(next_base, |next| next.base_offset);
+        if end > limit {
+            break;
+        }
+        (range.segments, range.end) = (at + 1, end);
+        match end <= first_dirty {
+            true => range.clean_bytes += segment.bytes,
+            false => range.dirty_bytes += segment.bytes,
+        }
+    }
+    range
+}
+
+/// Groups neighbours that fit into one segment of `segment_bytes`, whose offsets fit its indexes: `sizes` are base offsets
+/// and bytes, `end` is the offset behind the last. Returns how many each group takes.
+#[must_use]
+pub fn groups(sizes: &[(i64, u64)], end: i64, segment_bytes: u64) -> Vec<usize> {
+    let mut groups = Vec::new();
+    let mut at = 0;
+    while at < sizes.len() {
+        let (first, mut bytes) = sizes[at];
+        let mut count = 1;
+        while let Some((_, more)) = sizes.get(at + count) {
+            let last = sizes.get(at + count + 1).map_or(end, |next| next.0) - 1;
+            if bytes + more > segment_bytes || last - first > i64::from(i32::MAX) {
+                break;
+            }
+            bytes += more;
+            count += 1;
+        }
+        groups.push(count);
+        at += count;
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(sizes: &[(i64, u64)]) -> Vec<SealedSegment> {
+        sizes
+            .iter()
+            .map(|(base_offset, bytes)| SealedSegment {
+                base_offset: *base_offset,
+                bytes: *bytes,
+                has_transactions: false,
+                written_ms: None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_whole_segments_below_the_limit_are_cleaned() {
+        let sealed = sealed(&[(0, 100), (10, 100), (20, 100)]);
+        let range = |first_dirty, limit| super::range(&sealed, 30, first_dirty, limit);
+        assert_eq!(range(0, 30), Range { segments: 3, end: 30, clean_bytes: 0, dirty_bytes: 300 });
+        assert_eq!(range(20, 29), Range { segments: 2, end: 20, clean_bytes: 200, dirty_bytes: 0 });
+        assert_eq!(range(10, 30).dirty_ratio(), 200.0 / 300.0);
+        assert_eq!(range(15, 5), Range { segments: 0, end: 0, clean_bytes: 0, dirty_bytes: 0 });
+    }
+
+    #[test]
+    fn small_neighbours_become_one_segment_and_none_is_left_out() {
+        assert_eq!(groups(&[(0, 40), (1, 40), (2, 40), (3, 100), (4, 0)], 5, 100), [2, 1, 2]);
+        assert_eq!(groups(&[(0, 500), (1, 10)], 2, 100), [1, 1]);
+        assert_eq!(groups(&[], 0, 100), Vec::<usize>::new());
+        // Offsets of a segment are counted from its base with 31 bits.
+        let far = i64::from(i32::MAX);
+        assert_eq!(groups(&[(0, 1), (10, 1), (far + 1, 1)], far + 5, 100), [2, 1]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Retention and compaction while the broker runs: a task on each core that does what is due when it is due, and one thread
+//! for the whole broker that compacts.
+//!
+//! Decompressing and compressing take time, so compaction never runs on a core's thread: the core decides and swaps, the
+//! thread reads and writes. It has a ring of its own, and yields to everybody else: it runs at the lowest priority.
+
+use crate::{controller::now_ms, core::Core};
+use anyhow::Context;
+use engine::{
+    compaction::{CleanError, Cleaned, Job, KEY_BYTES},
+    disk::UringDisk,
+};
+use std::{os::fd::RawFd, rc::Rc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+
+/// Between two looks of a core at what is due, in ms: so many partitions may be due at once that one look should take
+/// several of them.
+const PAUSE_MS: u64 = 200;
+/// A deadline further away than this, in ms, is looked at again: clocks are set.
+const SLEEP_MS_MAX: i64 = 3_600_000;
+/// Jobs that wait for the thread: one for each core at most.
+const JOBS_MAX: usize = 1_024;
+/// The priority of the thread: the lowest.
+const NICE: i32 = 19;
+/// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
+const KEYS_BYTES_MAX: usize = 128 << 20;
+
+type Answer = Result<Cleaned, CleanError>;
+
+/// The thread that compacts. Cheap to clone; it ends with its last handle.
+#[derive(Clone)]
+pub struct Cleaner {
+    jobs: mpsc::Sender<(Job, oneshot::Sender<Answer>)>,
+}
+
+impl Cleaner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No more threads.
+    pub fn spawn(lock: RawFd, buffered: bool) -> anyhow::Result<Cleaner> {
+        let (jobs, waiting) = mpsc::channel(JOBS_MAX);
+        let work = move || {
+            if let Err(error) = work(lock, buffered, waiting) {
+                tracing::error!("compaction is not possible: {error:#}");
+            }
+        };
+        std::thread::Builder::new().name("compaction".into()).spawn(work).context("a thread for compaction")?;
+        Ok(Cleaner { jobs })
+    }
+
+    /// Runs a job. `None` if the thread has ended.
+    async fn run(&self, job: Job) -> Option<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send((job, reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<(Job, oneshot::Sender<Answer>)>) -> anyhow::Result<()> {
+    // Of this thread only: on Linux a priority is a thread's.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!("the priority of compaction can't be lowered: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let disk = UringDisk::new(lock, buffered)?;
+        tokio::task::spawn_local({
+            let disk = disk.clone();
+            async move { disk.run().await }
+        });
+        while let Some((job, reply)) = jobs.recv().await {
+            // Whoever asked has gone only if the broker stops.
+            let _ = reply.send(job.run(&disk).await);
+        }
+        Ok(())
+    })
+}
+
+/// Starts retention and compaction on a core.
+pub fn start(core: &Rc<Core>, cleaner: Cleaner) {
+    tokio::task::spawn_local(keep(Rc::clone(core)));
+    tokio::task::spawn_local(clean(Rc::clone(core), cleaner));
+}
+
+/// Does what is due, when it is due.
+async fn keep(core: Rc<Core>) {
+    while !core.stopping.is_raised() {
+        let next = core.log.keep(now_ms()).await;
+        let left = next.map_or(SLEEP_MS_MAX, |at_ms| at_ms.saturating_sub(now_ms()).clamp(0, SLEEP_MS_MAX));
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(left as u64)) => {}
+            () = core.log.keep_sooner() => {}
+            () = core.stopping.raised() => return,
+        }
+        tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
+    }
+}
+
+/// Has the thread compact what is worth it, one partition of the core after the other.
+async fn clean(core: Rc<Core>, cleaner: Cleaner) {
+    while !core.stopping.is_raised() {
+        let secret = (rand::random(), rand::random());
+        let Some(job) = core.log.next_cleaning(now_ms(), KEYS_BYTES_MAX / KEY_BYTES, secret).await else {
+            tokio::select! {
+                () = core.log.has_cleaning() => continue,
+                () = core.stopping.raised() => return,
+            }
+        };
+        let Some(result) = cleaner.run(job.clone()).await else { return };
+        core.log.finish_cleaning(&job, result, now_ms()).await;
+    }
+}

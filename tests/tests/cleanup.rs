@@ -1,0 +1,155 @@
+//! Retention and compaction of a running broker, as clients see them; and the same records through Kafka's own cleaner.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use thalweg_tests::admin::Admin;
+use thalweg_tests::broker::{Broker, Kind, Options};
+use thalweg_tests::kafka::require_kafka;
+use thalweg_tests::reader::read_topic;
+use thalweg_tests::records::Record;
+use thalweg_tests::wire::{Wire, batch, batch_of_one, now_ms};
+
+/// A bound for a hang, not a claim about speed.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Kafka's cleaner looks every 15 s, and takes its time on a busy machine.
+const CLEANED_WITHIN: Duration = Duration::from_secs(180);
+const TOPIC: &str = "table";
+/// ListOffsets: the first and the next offset.
+const EARLIEST: i64 = -2;
+const KEYS: u64 = 40;
+const BATCHES: u64 = 320;
+const RECORDS: u64 = 20;
+
+#[test]
+fn records_go_when_their_time_has_come_and_their_files_with_them() {
+    thalweg_tests::run("retention", |scratch| {
+        let broker = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
+        Admin::new(&broker.bootstrap())?.create(TOPIC, 1, &[("retention.ms", "2000")])?;
+        let mut wire = Wire::connect_to_leader(&broker.bootstrap(), TOPIC, 0, TIMEOUT)?;
+        for _ in 0..100 {
+            ensure!(wire.produce(TOPIC, 0, &batch_of_one(&[7; 10_000]))?.0 == 0);
+        }
+        until("the log to be empty", || Ok(wire.list_offset(TOPIC, 0, EARLIEST)? == (0, 100)))?;
+        until("the first segment to be removed", || Ok(segments(&broker.data().join(format!("{TOPIC}-0")))? == [100]))?;
+        // The log goes on where it was.
+        ensure!(wire.produce(TOPIC, 0, &batch_of_one(b"new"))? == (0, 100));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_each_key_through_restarts() {
+    thalweg_tests::run("compaction", |scratch| {
+        let mut broker = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
+        let expected = fill(&broker)?;
+        until("compaction", || Ok(first_dirty(&broker)? > 0))?;
+        let after = read_topic(scratch, &broker.bootstrap(), TOPIC)?;
+        ensure!(after.len() < (BATCHES * RECORDS) as usize, "nothing was compacted");
+        same_state(&expected, &after)?;
+        broker.kill()?;
+        broker.launch()?;
+        same_state(&expected, &read_topic(scratch, &broker.bootstrap(), TOPIC)?)?;
+        broker.stop()
+    });
+}
+
+#[test]
+fn what_stays_is_what_kafkas_cleaner_keeps() {
+    thalweg_tests::run("compaction-kafka", |scratch| {
+        require_kafka()?;
+        let ours = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
+        let kafka = Broker::start(scratch, Options { kind: Kind::Kafka, ..Options::default() })?;
+        fill(&ours)?;
+        fill(&kafka)?;
+        // The same batches make the same segments: both clean up to the active one.
+        let directory = |broker: &Broker| broker.data().join(format!("{TOPIC}-0"));
+        let end = *segments(&directory(&ours))?.last().context("a segment")?;
+        ensure!(*segments(&directory(&kafka))?.last().context("a segment")? == end, "the segments differ");
+        until("our cleaner", || Ok(first_dirty(&ours)? == end))?;
+        until("Kafka's cleaner", || Ok(kafkas_first_dirty(&kafka)? == end))?;
+        let place = |records: Vec<Record>| {
+            records.into_iter().filter(|record| record.offset < end).map(|record| (record.offset, record)).collect::<BTreeMap<_, _>>()
+        };
+        let there = place(read_topic(scratch, &kafka.bootstrap(), TOPIC)?);
+        let here = place(read_topic(scratch, &ours.bootstrap(), TOPIC)?);
+        ensure!(!there.is_empty() && there.len() < (BATCHES * RECORDS) as usize, "Kafka kept {} records", there.len());
+        for (offset, record) in &there {
+            ensure!(here.get(offset) == Some(record), "Kafka keeps {record:?}, we have {:?}", here.get(offset));
+        }
+        ensure!(here.len() == there.len(), "we keep {} records, Kafka {}", here.len(), there.len());
+        Ok(())
+    });
+}
+
+/// Fills a compacted topic with small segments. Returns the last value of each key.
+fn fill(broker: &Broker) -> Result<BTreeMap<String, Option<String>>> {
+    let settings = [("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")];
+    Admin::new(&broker.bootstrap())?.create(TOPIC, 1, &settings)?;
+    let mut wire = Wire::connect_to_leader(&broker.bootstrap(), TOPIC, 0, TIMEOUT)?;
+    let mut last = BTreeMap::new();
+    for round in 0..BATCHES {
+        let records: Vec<(String, Option<String>)> = (0..RECORDS)
+            .map(|at| {
+                // Some keys come often, some once; one in eleven records is a tombstone.
+                let number = round * RECORDS + at;
+                let key = if number.is_multiple_of(97) { format!("rare-{number}") } else { format!("key-{}", number * number % KEYS) };
+                let value = (!number.is_multiple_of(11)).then(|| format!("{number}:{}", "x".repeat((number % 1_000) as usize)));
+                (key, value)
+            })
+            .collect();
+        let fields: Vec<_> = records.iter().map(|(key, value)| (Some(key.as_bytes()), value.as_deref().map(str::as_bytes))).collect();
+        ensure!(wire.produce(TOPIC, 0, &batch(&fields, now_ms()))?.0 == 0);
+        last.extend(records);
+    }
+    Ok(last)
+}
+
+fn same_state(expected: &BTreeMap<String, Option<String>>, read: &[Record]) -> Result<()> {
+    let mut state: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for record in read {
+        state.insert(record.key.as_deref().context("a key")?, record.value.as_deref());
+    }
+    for (key, value) in expected {
+        ensure!(
+            state.get(key.as_str()).copied().flatten() == value.as_deref(),
+            "{key}: {value:?} was last, {:?} is",
+            state.get(key.as_str())
+        );
+    }
+    Ok(())
+}
+
+/// The base offsets of a partition's segments.
+fn segments(directory: &Path) -> Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        bases.extend(name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok()));
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Up to where we have compacted.
+fn first_dirty(broker: &Broker) -> Result<i64> {
+    let text = std::fs::read_to_string(broker.data().join(format!("{TOPIC}-0/thalweg.compacted"))).unwrap_or_default();
+    Ok(text.lines().find_map(|line| line.strip_prefix("first dirty: ")?.parse().ok()).unwrap_or(0))
+}
+
+/// Up to where Kafka has: its checkpoint, a line per partition.
+fn kafkas_first_dirty(broker: &Broker) -> Result<i64> {
+    let text = std::fs::read_to_string(broker.data().join("cleaner-offset-checkpoint")).unwrap_or_default();
+    Ok(text.lines().find_map(|line| line.strip_prefix(&format!("{TOPIC} 0 "))?.parse().ok()).unwrap_or(0))
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !holds()? {
+        ensure!(begin.elapsed() < CLEANED_WITHIN, "waited {CLEANED_WITHIN:?} for {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
