@@ -36,8 +36,11 @@ fn spec(id: PartitionId, segment_bytes: u64) -> PartitionSpec {
     }
 }
 
+/// What a segment of the bulk partition may become.
+const SEGMENT_BYTES: u64 = 8 << 20;
+
 fn specs() -> Vec<PartitionSpec> {
-    vec![spec(SMALL, 300_000), spec(BULK, 8 << 20)]
+    vec![spec(SMALL, 300_000), spec(BULK, SEGMENT_BYTES)]
 }
 
 /// One life of a log: `program` runs beside the lanes; then everything is dropped, as when the process is killed.
@@ -151,7 +154,8 @@ fn acked_records_outlive_a_clean_stop_and_a_kill() {
 #[test]
 fn many_senders_share_frames_and_all_are_acked() {
     let directory = directory();
-    live(directory.path(), |log, disk| async move {
+    let path = directory.path();
+    live(path, |log, disk| async move {
         let mut tasks = Vec::new();
         for task in 0..32u8 {
             let log = log.clone();
@@ -168,6 +172,9 @@ fn many_senders_share_frames_and_all_are_acked() {
         }
         assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 1_600);
         assert_eq!(consume(&log, &disk, BULK, 0).await.1, 1_600);
+        let segments = std::fs::read_dir(path.join(format!("topic-{}", BULK.0))).expect("is there").flatten();
+        let largest = segments.map(|entry| entry.metadata().expect("is there").len()).max().expect("some");
+        assert!(largest <= SEGMENT_BYTES, "{largest} bytes are allocated for a segment that may become {SEGMENT_BYTES}");
         log.close().await.expect("closes");
     });
     live(directory.path(), |log, disk| async move {

@@ -153,7 +153,7 @@ impl<D: Disk> Partition<D> {
         let active = &self.active;
         let is_growing = active.submitted > 0 && self.stretches.len() == 1 && !self.is_closing;
         let is_low = active.allocated < self.front().end() + active.step / 2;
-        let target = self.allocation_target(active.allocated + 1);
+        let target = (active.allocated + active.step).min(self.whole_segment());
         (is_growing && is_low && self.no_space.is_none() && !self.jobs.allocating && target > active.allocated).then_some(target)
     }
 
@@ -163,8 +163,12 @@ impl<D: Disk> Partition<D> {
 
     /// As much as is wanted and a step more, but no more than the segment may become unless it is wanted.
     fn allocation_target(&self, wanted: u64) -> u64 {
-        let whole = block_ceiling(self.spec.config.segment_bytes.min(super::append::SEGMENT_BYTES_MAX));
         let active = &self.active;
-        block_ceiling(wanted).max((active.allocated + active.step).min(whole.max(active.allocated)))
+        block_ceiling(wanted).max((active.allocated + active.step).min(self.whole_segment().max(active.allocated)))
+    }
+
+    /// What a segment may become, in whole blocks.
+    fn whole_segment(&self) -> u64 {
+        block_ceiling(self.spec.config.segment_bytes.min(super::append::SEGMENT_BYTES_MAX))
     }
 }
