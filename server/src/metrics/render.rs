@@ -148,7 +148,8 @@ fn error_name(code: i16) -> String {
         }
         name.push(letter.to_ascii_uppercase());
     }
-    name
+    // Its code is -1, and any that Kafka doesn't have.
+    if name == "UNKNOWN" { "UNKNOWN_SERVER_ERROR".to_owned() } else { name }
 }
 
 fn lanes(text: &mut Text, cores: &[&CoreSnapshot]) {

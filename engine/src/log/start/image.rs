@@ -57,7 +57,7 @@ impl<'a, D: Disk> Image<'a, D> {
         let end = end.min(self.file_bytes) / BLOCK * BLOCK;
         let mut at = flushed / BLOCK * BLOCK;
         let (differ, _) = self.differences(end).await?;
-        for range in differ.iter().map(|range| u64::from(range.start)..u64::from(range.end)).chain([end..end]) {
+        for range in differ.iter().map(|range| u64::from(range.start)..u64::from(range.end)).chain(std::iter::once(end..end)) {
             rewrite(self.disk, &self.file, at, range.start.max(at)).await?;
             at = at.max(range.end);
         }
