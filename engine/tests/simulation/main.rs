@@ -37,13 +37,13 @@ const SEEDS: u64 = 10_000;
 const BUG_SEEDS: u64 = 1_000;
 /// Deliberate bugs that the histories don't meet: a gap in the proof that is known and open. One that is caught must leave
 /// this list.
-const UNCAUGHT: [Bug; 1] = [Bug::BeyondGapNotCarried];
+const UNCAUGHT: [Bug; 2] = [Bug::BeyondGapNotCarried, Bug::NoTruncationNoEpoch];
 /// Seeds that found a real bug once.
-const REGRESSIONS: [u64; 15] = [219, 405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838];
+const REGRESSIONS: [u64; 16] = [219, 2706, 405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838];
 
 /// Seeds of the test command that still break a promise: bugs that are known and open. Each must go on failing until it is
 /// mended and moved to [`REGRESSIONS`], so that the list stays true.
-const OPEN: [u64; 1] = [2833];
+const OPEN: [u64; 1] = [4658];
 
 thread_local! {
     /// Panics of this thread are expected by the hundred.
