@@ -46,8 +46,11 @@ pub async fn open<D: Disk>(
         move |error| (path, error)
     };
     let path = directory.join(file_name(line.segment_base, FileKind::Log));
-    if is_unused(recovered) && !is_created(disk, &directory, &recovered.spec).await.map_err(at(&directory))? {
-        directory::create(disk, data_dir, &recovered.spec).await.map_err(at(&directory))?;
+    if is_unused(recovered) {
+        match is_created(disk, &directory, &recovered.spec).await.map_err(at(&directory))? {
+            true => settle_created(disk, data_dir, &directory, &path).await.map_err(at(&directory))?,
+            false => directory::create(disk, data_dir, &recovered.spec).await.map_err(at(&directory))?,
+        }
     }
     swap::recover(disk, &directory, line.segment_base).await.map_err(at(&directory))?;
     let files = PartitionFiles::list(disk, &directory).await.map_err(at(&directory))?;
@@ -280,6 +283,13 @@ async fn of_walk<D: Disk>(
     }
     // All of them, not the last one alone: once the partition is offline its file is read below the tail only.
     Ok(Found { tail_at, tail, held: held.into(), next_offset })
+}
+
+/// What a creation that was cut off has left may be seen and not be durable: it is made so before anything is acked.
+async fn settle_created<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, segment: &Path) -> io::Result<()> {
+    disk.sync(&disk.open(segment, Open::Existing).await?).await?;
+    disk.sync_dir(directory).await?;
+    disk.sync_dir(data_dir).await
 }
 
 /// How much of a segment has its blocks, in bytes: what the journal still holds may have none, if a crash or a full disk came
