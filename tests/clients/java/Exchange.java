@@ -34,11 +34,14 @@ public final class Exchange {
         return new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer());
     }
 
+    /** Six days ago: in the past, and within the seven days that both brokers keep records by default. */
+    private static final long FIRST_TIMESTAMP_MS = System.currentTimeMillis() - 6 * 86_400_000L;
+
     /** Record n: every third without a key, every seventh without a value, every second with headers, timestamps of its own. */
     private static ProducerRecord<String, String> record(String topic, String name, int n) {
         String key = n % 3 == 0 ? null : "key-" + n;
         String value = n % 7 == 0 ? null : name + "-" + n + "-" + "ä".repeat(n % 50);
-        ProducerRecord<String, String> record = new ProducerRecord<>(topic, n % 3, 1_600_000_000_000L + n * 1000L, key, value);
+        ProducerRecord<String, String> record = new ProducerRecord<>(topic, n % 3, FIRST_TIMESTAMP_MS + n * 1000L, key, value);
         if (n % 2 == 0) {
             record.headers().add("number", Integer.toString(n).getBytes()).add("empty", new byte[0]).add("null", null);
         }
