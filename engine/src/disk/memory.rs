@@ -1,7 +1,7 @@
 //! The memory of chunks: aligned to blocks, and kept by a small pool of the thread.
 //!
 //! Zeroing fresh memory was 12% of the CPU of a bulk produce, so what is dropped is kept and used again, unzeroed. Huge
-//! pages were tried and thrown away: `docs/benchmarks.md` says why.
+//! pages gave nothing that could be shown (`docs/benchmarks.md`).
 
 use super::BLOCK;
 #[cfg(test)]
