@@ -11,7 +11,7 @@ use crate::{
     disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, read_whole},
     ids::PartitionId,
     partition::directory::log_path,
-    segment::{AbortedTxn, FileKind, Indexes, TxnIndex, Walk, file_name, swap::cleaned_name},
+    segment::{AbortedTxn, FileKind, Indexes, SegmentError, TxnIndex, Walk, file_name, swap::cleaned_name},
 };
 use std::{
     collections::BTreeMap,
@@ -105,28 +105,8 @@ pub struct Cleaned {
     pub bytes: (u64, u64),
 }
 
-/// A round that failed: nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum CleanError {
-    /// A file operation failed.
-    #[error("{path}: {source}")]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// The disk's word.
-        source: io::Error,
-    },
-    /// A batch is damaged: its segment stays as it is.
-    #[error("{path} is corrupt at position {position}: {what}; see segment-dump")]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Where, in bytes.
-        position: u64,
-        /// What is wrong.
-        what: String,
-    },
-}
+/// A round that failed: nothing was changed. Why is what a segment can fail of.
+pub type CleanError = SegmentError;
 
 fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
     let path = path.to_path_buf();

@@ -9,7 +9,7 @@ use crate::{
     },
     disk::Disk,
     partition::{Partition, PartitionConfig, PartitionId, open::OpenError, state::SealedSegment},
-    segment::{SegmentError, swap},
+    segment::swap,
 };
 use std::{collections::BTreeMap, io, path::PathBuf};
 
@@ -331,10 +331,7 @@ async fn replace<D: Disk>(core: &Core<D>, job: &Job, group: &Group) -> Result<bo
     }
     let _held = Hold::new(core, id);
     let disk_error = |path: &PathBuf, source: io::Error| CleanError::Disk { path: path.clone(), source };
-    core.segments.pin(&core.disk, &job.directory, id, &group.bases).await.map_err(|error| match error {
-        SegmentError::Disk { path, source } => CleanError::Disk { path, source },
-        SegmentError::Corrupt { path, position, what } => CleanError::Corrupt { path, position, what },
-    })?;
+    core.segments.pin(&core.disk, &job.directory, id, &group.bases).await?;
     let done = match swap::commit(&core.disk, &job.scratch, &job.directory, base).await {
         Ok(()) => swap::complete(&core.disk, &job.directory, base, &group.bases[1..]).await.map_err(|error| (error, true)),
         Err(error) => Err(error),
