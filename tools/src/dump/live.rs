@@ -16,6 +16,15 @@ pub(crate) struct Holder {
     pub(crate) pid: i64,
 }
 
+impl Holder {
+    /// Whether the process still runs. The lock of one that has ended is held for a moment by what its ring had begun.
+    pub(crate) fn is_running(self) -> bool {
+        // `1234 (thalweg) Z 1 …`: the name may hold anything, a `)` too.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    }
+}
+
 /// Who has the lock of `data_dir`.
 pub(crate) fn holder(data_dir: &Path) -> Option<Holder> {
     let lock = std::fs::metadata(data_dir.join(LOCK_FILE)).ok()?;
@@ -52,6 +61,18 @@ mod tests {
         let file = std::fs::File::create(directory.path().join(LOCK_FILE)).expect("created");
         assert_eq!(holder(directory.path()), None);
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
-        assert!(holder(directory.path()).is_some());
+        assert!(holder(directory.path()).is_some_and(Holder::is_running));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let holder = Holder { pid: child.id().into() };
+        // Waited for by nobody, it is a zombie: it has ended nonetheless.
+        while holder.is_running() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.wait().expect("ended");
+        assert!(!holder.is_running());
     }
 }

@@ -3,7 +3,14 @@
 use crate::dump::live::{self, LOCK_FILE};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// How long the lock of a process that has ended is waited for: its I/O holds it until the kernel has finished it.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The lock; it ends when this is dropped.
 pub(super) struct Lock {
@@ -18,12 +25,20 @@ impl Lock {
             return Ok(Lock { _file: None });
         }
         let file = File::options().read(true).write(true).open(&path).with_context(|| format!("can't open {}", path.display()))?;
-        for lock in [flock(&file, FlockOperation::NonBlockingLockExclusive), fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)] {
-            if lock.is_err() {
-                let holder = live::holder(data_dir).map(|holder| format!(" (process {})", holder.pid)).unwrap_or_default();
+        let began = Instant::now();
+        while !try_lock(&file) {
+            let holder = live::holder(data_dir);
+            if holder.is_some_and(|holder| holder.is_running()) || began.elapsed() > WAIT_MAX {
+                let holder = holder.map(|holder| format!(" (process {})", holder.pid)).unwrap_or_default();
                 bail!("a broker{holder} uses {}: stop it first", data_dir.display());
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Lock { _file: Some(file) })
     }
+}
+
+/// Both locks or neither counts: the caller tries again, or closes the file.
+fn try_lock(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() && fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
