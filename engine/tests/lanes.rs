@@ -102,6 +102,38 @@ async fn consume(log: &Log<UringDisk>, disk: &UringDisk, id: PartitionId, from: 
 }
 
 #[test]
+fn a_start_reads_the_catalog_from_its_log_start_on() {
+    let directory = directory();
+    let path = directory.path();
+    let week_ms = 7 * 24 * 3_600_000;
+    // Three changes; the second begins another segment, and the third is a snapshot that the log start is raised to.
+    live(path, |log, _| async move {
+        log.ready(&[PartitionId::CATALOG]).await.expect("ready");
+        for (offset, at) in [(0, NOW_MS), (1, NOW_MS + week_ms + 1), (2, NOW_MS + week_ms + 2)] {
+            let change = BatchBuilder::new().record(at, None, Some(&[offset as u8])).build();
+            let appended = log.append(PartitionId::CATALOG, &change, at).expect("appends");
+            assert_eq!(appended.last_offset, offset);
+            log.durable(PartitionId::CATALOG, offset).await.expect("durable");
+        }
+        assert_eq!(log.delete_records(PartitionId::CATALOG, 2).await.expect("raised"), 2);
+    });
+    let lock = File::create(path.join("lock")).expect("a lock file");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
+        let driver = tokio::task::spawn_local({
+            let disk = disk.clone();
+            async move { disk.run().await }
+        });
+        let start = Start::read(&disk, &config(path), rand::random()).await.expect("starts");
+        let mut offsets = Vec::new();
+        scan(start.catalog(), Scanner::new(0, 2, i32::MIN), |_, header, _| offsets.push(header.base_offset()));
+        assert_eq!(offsets, [2], "what comes before a snapshot changes a state that is gone");
+        driver.abort();
+    });
+}
+
+#[test]
 fn acked_records_outlive_a_clean_stop_and_a_kill() {
     let directory = directory();
     let path = directory.path();

@@ -179,7 +179,7 @@ impl Workload {
                 ("cold catch-up read beside a producer, acks=all", load.to_owned(), vec![case])
             }
             Id::W6 => {
-                let partitions: &[usize] = if quick { &[8, 1, 1000] } else { &[8, 1, 100, 1000, 5000] };
+                let partitions: &[usize] = if quick { &[8, 1000] } else { &[8, 1, 100, 1000, 5000] };
                 let mut cases = Vec::new();
                 for partitions in partitions {
                     let load = format!("{} --partitions {partitions}", bulk(seconds(3.0, 8.0)));

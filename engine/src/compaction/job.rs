@@ -7,7 +7,7 @@ use super::{
     transactions::Transactions,
 };
 use crate::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Records, Scanner, Stop, payload},
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, Scanner, Stop, payload},
     disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, read_whole},
     ids::PartitionId,
     partition::directory::log_path,
@@ -195,19 +195,11 @@ impl Job {
                 if header.last_offset() < self.first_dirty {
                     continue;
                 }
-                let records = header.record_count().max(0) as usize;
-                if !is_aborted && !keys.has_room(records) {
-                    if !keys.is_empty() {
+                if !is_aborted {
+                    let corrupt = |what| CleanError::Corrupt { path: path.clone(), position, what };
+                    if !note(&mut keys, &header, batch, self.first_dirty).map_err(corrupt)? {
                         return Ok(Dirty { keys, end_offset, is_partial: true });
                     }
-                    keys.reserve(records);
-                }
-                if !is_aborted {
-                    note(&mut keys, &header, batch, self.first_dirty).map_err(|what| CleanError::Corrupt {
-                        path: path.clone(),
-                        position,
-                        what,
-                    })?;
                 }
                 end_offset = header.next_offset();
             }
@@ -265,17 +257,25 @@ impl Job {
     }
 }
 
-fn note(keys: &mut KeyMap, header: &Header, batch: &[u8], first_dirty: i64) -> Result<(), String> {
+/// Notes the keys of a batch. False if there is no room for all of them, and none is noted then.
+fn note(keys: &mut KeyMap, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
     let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
+    let is_noted = |record: &Record<'_>| record.key.is_some() && record.offset(header) >= first_dirty;
+    // What the header says of their number is a client's word: memory is taken for those that are there.
+    let mut count = 0;
     for record in Records::new(header, &records) {
-        let record = record.map_err(|error| error.to_string())?;
-        if let Some(key) = record.key
-            && record.offset(header) >= first_dirty
-        {
-            keys.put(key, record.offset(header));
-        }
+        count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
     }
-    Ok(())
+    if !keys.has_room(count) {
+        if !keys.is_empty() {
+            return Ok(false);
+        }
+        keys.reserve(count);
+    }
+    for record in Records::new(header, &records).flatten().filter(is_noted) {
+        keys.put(record.key.expect("it has one"), record.offset(header));
+    }
+    Ok(true)
 }
 
 async fn next_batch<'w, D: Disk>(walk: &'w mut Walk<'_, D>, path: &Path) -> Result<Option<(u64, Header, &'w [u8])>, CleanError> {

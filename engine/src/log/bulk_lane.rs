@@ -290,6 +290,10 @@ fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &i
 
 fn sealed<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, ending: Ending<D>, result: Result<ActiveFile<D>, EndError>, now_ms: i64) {
     partition.jobs.sealing = false;
+    if partition.offline.is_some() {
+        // A swap has failed meanwhile: what was to follow is dropped. The start removes the empty segment.
+        return;
+    }
     match result {
         Ok(active) => {
             partition.sealed.push(SealedSegment {

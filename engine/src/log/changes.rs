@@ -69,6 +69,21 @@ impl<D: Disk> Drop for Changed<D> {
 /// The aborted transactions that overlap the offsets from `from` up to but not including `to`. Their markers may be in
 /// any later segment; only those that a Kafka wrote have any.
 pub(super) async fn aborted<D: Disk>(log: &Log<D>, id: PartitionId, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ReadError> {
+    anew(async || aborted_once(log, id, from, to).await).await
+}
+
+/// Runs `read`, which goes over a list of segments, and runs it anew if one of them was removed or merged meanwhile.
+async fn anew<T>(read: impl AsyncFn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    let mut left = super::READ_ATTEMPTS;
+    loop {
+        match read().await {
+            Err(ReadError::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound && left > 0 => left -= 1,
+            done => return done,
+        }
+    }
+}
+
+async fn aborted_once<D: Disk>(log: &Log<D>, id: PartitionId, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ReadError> {
     let core = &log.core;
     let look = |partition: &crate::partition::Partition<D>| (partition.directory.clone(), partition.aborted(from, to));
     let (directory, (sealed, active)) = core.look(id, look).ok_or(ReadError::UnknownPartition)?;
@@ -90,13 +105,14 @@ pub(super) async fn aborted<D: Disk>(log: &Log<D>, id: PartitionId, from: i64, t
 /// See [`Log::offset_for`].
 pub(super) async fn offset_for<D: Disk>(log: &Log<D>, id: PartitionId, query: TimeQuery) -> Result<Option<(i64, i64)>, ReadError> {
     log.ready(&[id]).await?;
-    match query {
+    anew(async || match query {
         TimeQuery::AtOrAfter(timestamp) => at_or_after(log, id, timestamp).await,
         TimeQuery::Max => {
             let Some(newest) = newest(log, id).await? else { return Ok(None) };
             at_or_after(log, id, newest).await
         }
-    }
+    })
+    .await
 }
 
 async fn at_or_after<D: Disk>(log: &Log<D>, id: PartitionId, timestamp: i64) -> Result<Option<(i64, i64)>, ReadError> {

@@ -21,7 +21,7 @@ pub struct LogConfig {
     pub bulk_flushes_max: usize,
     /// Memory for tails per core, in bytes.
     pub tail_bytes_max: u64,
-    /// Idempotent producers remembered per core (`producer.id.expiration.ms` ends them too).
+    /// Idempotent producers remembered per partition (`producer.id.expiration.ms` ends them too).
     pub producers_max: usize,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,

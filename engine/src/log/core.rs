@@ -12,6 +12,7 @@ use crate::{
     partition::{
         Partition, PartitionId, Recovered,
         limits::Limits,
+        tail::block_floor,
         waiters::{Watch, Watchers},
     },
     segment::OpenSegments,
@@ -22,6 +23,9 @@ use std::{
     rc::Rc,
     task::Waker,
 };
+
+/// How many partitions are asked to give memory back at an append.
+const RELEASES_A_TURN: usize = 8;
 
 /// A partition of this core.
 pub(super) enum Slot<D: Disk> {
@@ -61,8 +65,8 @@ pub(super) struct Core<D: Disk> {
     pub bulk_signal: Signal,
     /// Senders that wait for room, in order.
     pub admissions: RefCell<BTreeMap<u64, (u64, Waker)>>,
-    /// The partitions of all chunks of memory, the oldest chunk first.
-    pub chunks: RefCell<VecDeque<PartitionId>>,
+    /// The partitions that have memory to give back, in turn, each once.
+    pub holders: RefCell<VecDeque<PartitionId>>,
     pub tickets: Cell<u64>,
     /// Nothing is appended any more.
     pub is_closing: Cell<bool>,
@@ -161,20 +165,26 @@ impl<D: Disk> Core<D> {
         }
     }
 
-    /// Gives memory back while tails hold more than they may: the oldest chunks first, if their segments have them.
+    /// Gives memory back while tails hold more than they may: what their segments have, of one partition after the other.
     pub fn release_memory(&self, slots: &mut BTreeMap<PartitionId, Slot<D>>) {
-        let mut chunks = self.chunks.borrow_mut();
-        let mut attempts = 8;
-        while self.limits.budget.is_exceeded() && attempts > 0 {
-            attempts -= 1;
-            let Some(id) = chunks.pop_front() else { return };
+        let mut holders = self.holders.borrow_mut();
+        for _ in 0..RELEASES_A_TURN {
+            if !self.limits.budget.is_exceeded() {
+                return;
+            }
+            let Some(id) = holders.pop_front() else { return };
             let Some(Slot::Open(partition)) = slots.get_mut(&id) else { continue };
             let flushed = partition.progress.flushed();
             let front = partition.stretches.front_mut().expect("a partition has a segment");
-            // A batch that is not wholly flushed may still have to be dropped, whole.
-            let whole = front.boundary(flushed).0;
-            if !front.release_oldest(whole) && front.tail().start() < front.end() {
-                chunks.push_back(id);
+            // A batch that is not wholly durable may still have to be dropped, whole.
+            let is_durable = flushed <= front.boundary(partition.progress.durable()).0;
+            let unneeded = if is_durable { flushed } else { front.boundary(flushed).0 };
+            if !front.release_oldest(unneeded) {
+                front.condense_oldest(unneeded);
+            }
+            partition.holds_memory = front.tail().start() < block_floor(front.end()) || partition.stretches.len() > 1;
+            if partition.holds_memory {
+                holders.push_back(id);
             }
         }
     }

@@ -10,6 +10,7 @@ mod keeper;
 mod signal;
 mod start;
 mod stats;
+mod waiting;
 
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
@@ -30,11 +31,11 @@ use crate::{
     partition::{
         PartitionConfig, PartitionId, PartitionSpec, Recovered,
         limits::Limits,
-        open,
+        open::OpenError,
         read::{Ask, Source, read_sealed},
         stretch::Incoming,
         tail::Budget,
-        waiters::{Watch, Watchers},
+        waiters::Watchers,
     },
     segment::OpenSegments,
 };
@@ -42,11 +43,9 @@ use futures_util::future::{Either, select};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    future::poll_fn,
     io,
     pin::pin,
     rc::Rc,
-    task::Poll,
 };
 
 /// A partition's offsets at this moment.
@@ -159,7 +158,7 @@ impl<D: Disk> Log<D> {
             bulk_queue: RefCell::default(),
             bulk_signal: Signal::default(),
             admissions: RefCell::default(),
-            chunks: RefCell::new(VecDeque::new()),
+            holders: RefCell::new(VecDeque::new()),
             tickets: Cell::new(0),
             is_closing: Cell::new(false),
             close_error: RefCell::default(),
@@ -208,64 +207,10 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    async fn open_partition(&self, id: PartitionId) -> Result<(), open::OpenError> {
-        let core = &self.core;
-        loop {
-            let (recovered, watch) = {
-                let mut slots = core.slots.borrow_mut();
-                let Some(Slot::Closed(unopened)) = slots.get_mut(&id) else { return Ok(()) };
-                if unopened.is_opening {
-                    let watch = Rc::new(Watch::default());
-                    unopened.waiting.add(core.ticket(), &watch);
-                    (None, watch)
-                } else {
-                    unopened.is_opening = true;
-                    (Some(unopened.recovered.clone()), Rc::default())
-                }
-            };
-            let Some(recovered) = recovered else {
-                poll_fn(|context| if watch.poll(context) { Poll::Ready(()) } else { Poll::Pending }).await;
-                continue;
-            };
-            // If this call is given up half-way, another one begins anew.
-            let _guard = Opening { core, id };
-            let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, core.leader_epoch, &core.limits).await?;
-            let mut slots = core.slots.borrow_mut();
-            if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
-                if let Slot::Closed(unopened) = slot {
-                    partition.spec = unopened.recovered.spec.clone();
-                    unopened.waiting.fire();
-                }
-                partition.wants_keeping = true;
-                core.settle(&mut partition);
-                *slot = Slot::Open(Box::new(partition));
-            }
-            return Ok(());
-        }
-    }
-
     /// Waits until `bytes` more may be appended: this is how senders are slowed (bytes that are in no segment yet are
     /// bounded). Call it before [`Log::append`]; it returns at once while there is room.
     pub async fn admit(&self, bytes: usize) {
-        let core = &self.core;
-        let bytes = bytes as u64;
-        if core.admissions.borrow().is_empty() && core.has_room(bytes) {
-            return;
-        }
-        core.limits.senders_waiting.set(core.limits.senders_waiting.get() + 1);
-        core.press();
-        let ticket = core.ticket();
-        let _guard = Admission { core, ticket };
-        poll_fn(|context| {
-            let mut admissions = core.admissions.borrow_mut();
-            let is_first = admissions.keys().next().is_none_or(|first| *first >= ticket);
-            if is_first && core.has_room(bytes) {
-                return Poll::Ready(());
-            }
-            admissions.insert(ticket, (bytes, context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+        waiting::admit(&self.core, bytes as u64).await;
     }
 
     /// Validates a batch in Kafka's order, gives it offsets and copies it into the partition's tail. Not durable and
@@ -310,7 +255,9 @@ impl<D: Disk> Log<D> {
         core.settle(partition);
         let (appended, chunks) = result?;
         if chunks > 0 {
-            core.chunks.borrow_mut().extend(std::iter::repeat_n(id, chunks));
+            if !std::mem::replace(&mut partition.holds_memory, true) {
+                core.holders.borrow_mut().push_back(id);
+            }
             core.release_memory(&mut slots);
         }
         Ok(appended)
@@ -322,7 +269,7 @@ impl<D: Disk> Log<D> {
     /// [`AppendError::Storage`] if it never will be: it was dropped, the partition went offline, or the log closed.
     /// [`AppendError::UnknownPartition`] if the partition was deleted.
     pub fn durable_of(&self, id: PartitionId, appended: &Appended) -> impl Future<Output = Result<(), AppendError>> + use<D> {
-        self.durable_since(id, appended.last_offset, appended.discards)
+        waiting::durable(&self.core, id, appended.last_offset, appended.discards)
     }
 
     /// Waits until everything up to `last_offset` is durable, as the log is at this call: for an append that was made
@@ -332,41 +279,11 @@ impl<D: Disk> Log<D> {
     /// As [`Log::durable_of`].
     pub fn durable(&self, id: PartitionId, last_offset: i64) -> impl Future<Output = Result<(), AppendError>> + use<D> {
         let since = self.core.look(id, |partition| partition.discards()).unwrap_or_default();
-        self.durable_since(id, last_offset, since)
+        waiting::durable(&self.core, id, last_offset, since)
     }
 
-    fn durable_since(&self, id: PartitionId, last_offset: i64, since: u64) -> impl Future<Output = Result<(), AppendError>> + use<D> {
-        let core = Rc::clone(&self.core);
-        let ticket = core.ticket();
-        async move {
-            let _guard = Waiting { core: &core, id, offset: last_offset, ticket };
-            poll_fn(|context| {
-                let mut slots = core.slots.borrow_mut();
-                let Some(Slot::Open(partition)) = slots.get_mut(&id) else { return Poll::Ready(Err(AppendError::UnknownPartition)) };
-                if partition.was_discarded(last_offset, since) {
-                    let why = partition.offline.clone().unwrap_or_else(|| "no space left; the append was dropped".into());
-                    return Poll::Ready(Err(AppendError::Storage(why)));
-                }
-                if last_offset < partition.high_watermark {
-                    return Poll::Ready(Ok(()));
-                }
-                if partition.is_deleted {
-                    return Poll::Ready(Err(AppendError::UnknownPartition));
-                }
-                if let Some(why) = &partition.offline {
-                    return Poll::Ready(Err(AppendError::Storage(why.clone())));
-                }
-                if last_offset >= partition.log_end() {
-                    return Poll::Ready(Err(AppendError::Storage("the append was dropped".into())));
-                }
-                if core.ended.is_set() {
-                    return Poll::Ready(Err(closed()));
-                }
-                partition.waiters.wait(last_offset, ticket, context);
-                Poll::Pending
-            })
-            .await
-        }
+    async fn open_partition(&self, id: PartitionId) -> Result<(), OpenError> {
+        waiting::open_partition(&self.core, id).await
     }
 
     /// What a reader at `offset` gets: whole batches from the one that holds `offset`, up to the high watermark
@@ -398,9 +315,17 @@ impl<D: Disk> Log<D> {
         let mut attempts = 0;
         while attempts < READ_ATTEMPTS {
             attempts += 1;
-            let found = core.look(id, |partition| (partition.source(&ask), partition.directory.clone()));
-            let (source, directory) = match found {
-                Some((source, directory)) => (source?, directory),
+            let found = core.look(id, |partition| {
+                let source = partition.source(&ask);
+                // As it is now: a segment that takes the place of several while this one is read would be skipped.
+                let next = match &source {
+                    Ok(Source::Sealed(segment, _)) => partition.segment_after(segment.base_offset),
+                    _ => None,
+                };
+                (source, next, partition.directory.clone())
+            });
+            let (source, next, directory) = match found {
+                Some((source, next, directory)) => (source?, next, directory),
                 None if core.slots.borrow().contains_key(&id) => {
                     self.ready(&[id]).await?;
                     continue;
@@ -415,7 +340,6 @@ impl<D: Disk> Log<D> {
                         Ok(Some(plan)) => return Ok(plan),
                         // Compaction may have left nothing behind the offset in it: the next segment goes on.
                         Ok(None) => {
-                            let next = core.look(id, |partition| partition.segment_after(segment.base_offset)).flatten();
                             let Some(next) = next else { return Ok(empty()) };
                             if next > ask.offset {
                                 ask.offset = next;
@@ -594,51 +518,5 @@ impl<D: Disk> Log<D> {
     /// The disk's: the next start then recovers as after a crash.
     pub async fn close(&self) -> Result<(), LogError> {
         changes::close(self).await
-    }
-}
-
-/// Somebody opens a partition: if they give up, the next one may.
-struct Opening<'a, D: Disk> {
-    core: &'a Core<D>,
-    id: PartitionId,
-}
-
-impl<D: Disk> Drop for Opening<'_, D> {
-    fn drop(&mut self) {
-        if let Some(Slot::Closed(unopened)) = self.core.slots.borrow_mut().get_mut(&self.id) {
-            unopened.is_opening = false;
-            unopened.waiting.fire();
-        }
-    }
-}
-
-/// A sender waits for room.
-struct Admission<'a, D: Disk> {
-    core: &'a Core<D>,
-    ticket: u64,
-}
-
-impl<D: Disk> Drop for Admission<'_, D> {
-    fn drop(&mut self) {
-        self.core.admissions.borrow_mut().remove(&self.ticket);
-        let waiting = &self.core.limits.senders_waiting;
-        waiting.set(waiting.get() - 1);
-        self.core.admit_waiting();
-    }
-}
-
-/// A request waits for its append.
-struct Waiting<'a, D: Disk> {
-    core: &'a Core<D>,
-    id: PartitionId,
-    offset: i64,
-    ticket: u64,
-}
-
-impl<D: Disk> Drop for Waiting<'_, D> {
-    fn drop(&mut self) {
-        if let Some(Slot::Open(partition)) = self.core.slots.borrow_mut().get_mut(&self.id) {
-            partition.waiters.leave(self.offset, self.ticket);
-        }
     }
 }

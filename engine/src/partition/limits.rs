@@ -22,7 +22,7 @@ pub struct Limits {
     pub unmoved_bytes_max: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
-    /// Idempotent producers remembered per core.
+    /// Idempotent producers remembered per partition.
     pub producers_max: usize,
     /// Memory of all tails.
     pub budget: Rc<Budget>,

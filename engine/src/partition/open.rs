@@ -87,7 +87,8 @@ pub async fn open<D: Disk>(
     epochs.assign(leader_epoch, stretch.next_offset());
     let producers = load_producers(disk, &directory, &files, recovered, limits).await.map_err(at(&directory))?;
     let first_offset = sealed.first().map_or(line.segment_base, |first: &SealedSegment| first.base_offset);
-    Ok(Partition::new(Parts {
+    let written_ms = files.segments.iter().find(|segment| segment.base_offset == line.segment_base).and_then(|active| active.changed_ms);
+    let mut partition = Partition::new(Parts {
         spec: recovered.spec.clone(),
         directory,
         leader_epoch,
@@ -103,7 +104,10 @@ pub async fn open<D: Disk>(
         journal_base: line.segment_base,
         producers,
         epochs,
-    }))
+    });
+    // The file's change is not older than the last append: what counts if its timestamps are of a day to come.
+    partition.appended_ms = written_ms.filter(|_| end > 0);
+    Ok(partition)
 }
 
 /// True if its directory is there, is its own, and has its first segment.

@@ -156,6 +156,8 @@ pub struct Partition<D: Disk> {
     pub appended_ms: Option<i64>,
     /// The broker's clock when a segment was last ended before it was full, in ms.
     pub rolled_ms: i64,
+    /// It has memory to give back, and is among the core's holders.
+    pub holds_memory: bool,
     /// Moved with every change that a reader could wait for.
     pub version: u64,
     /// Appends that wait for the durable end.
@@ -237,6 +239,7 @@ impl<D: Disk> Partition<D> {
             keep_at_end: u64::MAX,
             appended_ms: None,
             rolled_ms: i64::MIN,
+            holds_memory: false,
             version: 0,
             waiters: DurableWaiters::default(),
             watchers: Watchers::default(),

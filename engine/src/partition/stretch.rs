@@ -163,7 +163,7 @@ impl Stretch {
 
     /// The batches in memory that begin at or behind `position`.
     pub fn batches_from(&self, position: u64) -> impl Iterator<Item = &Held> {
-        self.batches.range(self.batches.partition_point(|held| held.position < position)..)
+        self.batches.range(self.first_not(|held| held.position < position)..)
     }
 
     /// The last batch boundary at or below `position` as (position, next offset). `position` must not be below the
@@ -173,14 +173,14 @@ impl Stretch {
         if position >= self.end() {
             return (self.end(), self.next_offset);
         }
-        let whole = self.batches.partition_point(|held| held.end() <= position);
+        let whole = self.first_not(|held| held.end() <= position);
         self.batches.get(whole).map_or((self.end(), self.next_offset), |next| (next.position, next.header.base_offset()))
     }
 
     /// The first batch in memory, whole, whose last record is at or above `offset`; `None` if that one is not in memory.
     #[must_use]
     pub fn find(&self, offset: i64) -> Option<&Held> {
-        let at = self.batches.partition_point(|held| held.header.last_offset() < offset);
+        let at = self.first_not(|held| held.header.last_offset() < offset);
         let found = self.batches.get(at)?;
         // The first of all could have others before it that hold the offset, unless it begins at or below it.
         let is_first = at == 0 && self.batches.front().is_some_and(|first| first.position > 0 && first.header.base_offset() > offset);
@@ -190,14 +190,14 @@ impl Stretch {
     /// The end of the last whole batch that begins at or behind `start` and ends at or below `end`; `start` if none does.
     #[must_use]
     pub fn whole_end(&self, start: u64, end: u64) -> u64 {
-        let whole = self.batches.partition_point(|held| held.end() <= end);
+        let whole = self.first_not(|held| held.end() <= end);
         whole.checked_sub(1).map_or(start, |at| self.batches[at].end().max(start))
     }
 
     /// The batch that begins at `position`.
     #[must_use]
     pub fn batch_at(&self, position: u64) -> Option<&Held> {
-        self.batches.get(self.batches.partition_point(|held| held.position < position)).filter(|held| held.position == position)
+        self.batches.get(self.first_not(|held| held.position < position)).filter(|held| held.position == position)
     }
 
     /// Gives back the oldest chunk of memory if it lies below `position`. True if it did.
@@ -209,10 +209,42 @@ impl Stretch {
         released
     }
 
+    /// Gives back the memory of the oldest chunk below `position` if little of it lies behind. True if it did.
+    pub fn condense_oldest(&mut self, position: u64) -> bool {
+        let condensed = self.tail.condense_oldest(position);
+        if condensed {
+            self.forget_batches();
+        }
+        condensed
+    }
+
     /// Gives back all memory but the last partial block: the segment holds everything.
     pub fn shrink(&mut self) {
         self.tail.shrink();
         self.forget_batches();
+    }
+
+    /// How many batches in memory are `before`, all of which come first. Searched from the end, where almost everyone looks:
+    /// of a million small batches the middle ones are in nobody's cache.
+    fn first_not(&self, before: impl Fn(&Held) -> bool) -> usize {
+        let (mut start, mut end, mut step) = (0, self.batches.len(), 1);
+        while end > 0 {
+            let probe = end.saturating_sub(step);
+            if before(&self.batches[probe]) {
+                start = probe + 1;
+                break;
+            }
+            (end, step) = (probe, step * 2);
+        }
+        while start < end {
+            let middle = start.midpoint(end);
+            if before(&self.batches[middle]) {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        start
     }
 
     fn forget_batches(&mut self) {
@@ -226,7 +258,7 @@ impl Stretch {
     pub fn truncate(&mut self, end: u64) {
         let (position, next_offset) = self.boundary(end);
         assert_eq!(position, end, "only whole batches are dropped");
-        self.batches.truncate(self.batches.partition_point(|held| held.position < end));
+        self.batches.truncate(self.first_not(|held| held.position < end));
         self.tail.truncate(end);
         self.next_offset = next_offset;
         if end == 0 {

@@ -7,6 +7,9 @@ use std::{cell::Cell, collections::VecDeque, rc::Rc};
 /// The first chunk of a quiet partition, in bytes; each next one is twice as large, up to [`CHUNK_BYTES`].
 pub const CHUNK_BYTES_MIN: usize = 16 << 10;
 
+/// A chunk is condensed if no more than this part of it is still needed: a copy of 1 MiB is not worth it, one of 4 KiB is.
+const CONDENSED_PART: usize = 8;
+
 /// Rounds down to a whole block.
 #[must_use]
 pub const fn block_floor(position: u64) -> u64 {
@@ -186,6 +189,30 @@ impl Tail {
         releasable
     }
 
+    /// Gives back the memory of the oldest chunk below `position` if little of it lies behind: that moves to a chunk of its
+    /// own. So a large batch whose last block waits in the journal does not hold all its memory until the next one comes.
+    pub fn condense_oldest(&mut self, position: u64) -> bool {
+        let is_last = self.chunks.len() == 1;
+        let Some(held) = self.chunks.front_mut() else { return false };
+        let from = block_floor(position);
+        if held.position >= from || held.end() <= from {
+            return false;
+        }
+        let left = held.end() - from;
+        assert!(is_last || left.is_multiple_of(BLOCK), "only the last chunk ends within a block");
+        let bytes = block_ceiling(left) as usize;
+        if bytes > held.chunk.capacity() / CONDENSED_PART {
+            return false;
+        }
+        let kept = Chunk::new(bytes);
+        kept.append(&held.slice(from, held.end()));
+        self.budget.give_back(held.chunk.capacity());
+        self.budget.take(bytes);
+        *held = Held { position: from, offset: 0, chunk: kept };
+        self.chunk_bytes_next = CHUNK_BYTES_MIN;
+        true
+    }
+
     /// Keeps no more than the block that the next append shares, in a chunk of its own: what a parked partition holds.
     pub fn shrink(&mut self) {
         let from = block_floor(self.end);
@@ -324,6 +351,29 @@ mod tests {
         assert_eq!((tail.start(), tail.end(), budget.held()), (69_632, 70_000, 4096));
         tail.append(&bytes(70_000, 9_000));
         assert_eq!(joined(&tail.slices(69_632, 79_000)), bytes(69_632, 9_368));
+    }
+
+    #[test]
+    fn a_large_batch_keeps_only_what_its_segment_does_not_have() {
+        let budget = Budget::new(1 << 30);
+        let mut tail = Tail::new(0, Rc::clone(&budget));
+        let chunk = Chunk::for_receiving(100_000, 0);
+        chunk.append(&bytes(0, 100_000));
+        let slice = chunk.slice(0, 100_000);
+        drop(chunk);
+        tail.adopt(slice).expect("in phase");
+        let out = tail.slices(0, 100_000);
+        assert!(!tail.condense_oldest(50_000), "half of it is needed");
+        assert!(!tail.condense_oldest(100_000 - 98_304), "nothing is given back");
+        assert!(tail.condense_oldest(98_304));
+        assert!(!tail.condense_oldest(98_304), "it is condensed");
+        assert_eq!((tail.start(), tail.end(), budget.held()), (98_304, 100_000, 4_096));
+        tail.append(&bytes(100_000, 9_000));
+        assert_eq!(joined(&tail.slices(98_304, 109_000)), bytes(98_304, 10_696));
+        assert_eq!(joined(&out), bytes(0, 100_000));
+        assert!(tail.release_oldest(102_400));
+        drop(tail);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]

@@ -75,13 +75,15 @@ pub async fn complete<D: Disk>(disk: &D, directory: &Path, base_offset: i64, oth
     disk.sync_dir(directory).await?;
     take_place(disk, directory, base_offset, FileKind::Log).await?;
     disk.sync_dir(directory).await?;
-    // A segment without aborted transactions has no `.txnindex`; an empty one says the same.
+    // A segment without aborted transactions has no `.txnindex`. An empty one says the same, so one that can't be removed
+    // is no reason to fail.
     let transactions = directory.join(file_name(base_offset, FileKind::TxnIndex));
-    match disk.open(&transactions, Open::Existing).await {
-        Ok(file) if disk.size(&file).await? == 0 => disk.remove(&transactions).await,
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    if let Ok(file) = disk.open(&transactions, Open::Existing).await
+        && disk.size(&file).await.is_ok_and(|bytes| bytes == 0)
+    {
+        let _ = disk.remove(&transactions).await;
     }
+    Ok(())
 }
 
 async fn take_place<D: Disk>(disk: &D, directory: &Path, base_offset: i64, kind: FileKind) -> io::Result<()> {

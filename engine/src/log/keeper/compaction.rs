@@ -188,7 +188,14 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
         });
         let Some(seen) = core.look(id, look).flatten() else { continue };
         let first_dirty = seen.first_dirty(noted);
-        let Ok((limit, _)) = lag_limit(core, id, &seen, first_dirty, now_ms).await else { continue };
+        let limit = match lag_limit(core, id, &seen, first_dirty, now_ms).await {
+            Ok((limit, _)) => limit,
+            Err((path, error)) => {
+                tracing::warn!("{}: {error}; it is looked at again", path.display());
+                core.keeper.soon(id);
+                continue;
+            }
+        };
         let range = seen.range(first_dirty, limit.min(seen.journal_base));
         if range.dirty_bytes == 0 {
             continue;

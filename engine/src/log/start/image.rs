@@ -1,7 +1,7 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
+    batch::{Header, Scanner, Step, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
     journal::Entry,
@@ -132,13 +132,6 @@ impl<'a, D: Disk> Image<'a, D> {
                 Step::Stop(stop) => return Ok(Scanned { end: scanner, stop, starts }),
             }
         }
-    }
-
-    /// The base offset in the header at `position`, unchecked; `None` if there is none.
-    pub(super) async fn first_offset(&mut self, position: u64) -> io::Result<Option<i64>> {
-        let range = self.load(position, HEADER_BYTES as u64).await?;
-        let header = Header::read(&self.image[range]).filter(|header| header.size() > 0);
-        Ok(header.map(|header| header.base_offset()))
     }
 
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came

@@ -181,13 +181,21 @@ async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) 
     part.truncate((u64::from(catalog.recovered.line.flushed) / BLOCK * BLOCK) as usize);
     bytes.extend(part);
     bytes.extend_from_slice(&scanned.tail);
-    let walked = scan(&bytes, Scanner::new(0, bases.first().copied().unwrap_or(active), i32::MIN), |_, _, _| ());
+    let log_start = catalog.recovered.line.log_start;
+    let mut start = 0;
+    let walked = scan(&bytes, Scanner::new(0, bases.first().copied().unwrap_or(active), i32::MIN), |position, header, _| {
+        if header.last_offset() < log_start {
+            start = position as usize + header.size();
+        }
+    });
     if walked.end.position < bytes.len() as u64 {
         if !config.accept_loss {
             return Err(LogError::Damaged { path: log, what: format!("at byte {} of the catalog, {}", walked.end.position, walked.stop) });
         }
         bytes.truncate(walked.end.position as usize);
     }
+    // A snapshot begins at the log start. What is left before it are changes to a state that is gone.
+    bytes.drain(..start);
     Ok(bytes)
 }
 

@@ -132,8 +132,9 @@ impl<D: Disk> Recovery<'_, D> {
             let producers = match &mut producers {
                 Some(producers) => producers,
                 none => {
-                    let first = image.first_offset(next.position).await.map_err(disk_error(&log))?;
-                    let snapshot = found.files.snapshot_at(first.unwrap_or(i64::MAX).max(base));
+                    // The head tells what has changed since this one. A later one may be of a roll that never came to its end:
+                    // it would not count as a change, and whoever opens the partition doesn't look at it.
+                    let snapshot = found.files.snapshot_at(base);
                     none.insert(Producers::read(self.disk, &path, snapshot, &journaled).await.map_err(disk_error(&path))?)
                 }
             };

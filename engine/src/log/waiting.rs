@@ -1,0 +1,159 @@
+//! Who waits for something of a core: for a partition to open, for room, for an append to be durable. Each of these futures
+//! may be dropped at any time; its guard then leaves nothing behind.
+
+use super::{
+    closed,
+    core::{Core, Slot},
+};
+use crate::{
+    disk::Disk,
+    partition::{AppendError, PartitionId, open, waiters::Watch},
+};
+use std::{future::poll_fn, rc::Rc, task::Poll};
+
+/// Opens a partition that was not used since the start; whoever comes meanwhile waits for the first.
+///
+/// # Errors
+/// The disk's.
+pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(), open::OpenError> {
+    loop {
+        let (recovered, watch) = {
+            let mut slots = core.slots.borrow_mut();
+            let Some(Slot::Closed(unopened)) = slots.get_mut(&id) else { return Ok(()) };
+            if unopened.is_opening {
+                let watch = Rc::new(Watch::default());
+                unopened.waiting.add(core.ticket(), &watch);
+                (None, watch)
+            } else {
+                unopened.is_opening = true;
+                (Some(unopened.recovered.clone()), Rc::default())
+            }
+        };
+        let Some(recovered) = recovered else {
+            poll_fn(|context| if watch.poll(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+            continue;
+        };
+        // If this call is given up half-way, another one begins anew.
+        let _guard = Opening { core, id };
+        let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, core.leader_epoch, &core.limits).await?;
+        let mut slots = core.slots.borrow_mut();
+        if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
+            if let Slot::Closed(unopened) = slot {
+                partition.spec = unopened.recovered.spec.clone();
+                unopened.waiting.fire();
+            }
+            partition.wants_keeping = true;
+            core.settle(&mut partition);
+            *slot = Slot::Open(Box::new(partition));
+        }
+        return Ok(());
+    }
+}
+
+/// Waits until there is room for `bytes` more that are in no segment.
+pub(super) async fn admit<D: Disk>(core: &Core<D>, bytes: u64) {
+    if core.admissions.borrow().is_empty() && core.has_room(bytes) {
+        return;
+    }
+    core.limits.senders_waiting.set(core.limits.senders_waiting.get() + 1);
+    core.press();
+    let ticket = core.ticket();
+    let _guard = Admission { core, ticket };
+    poll_fn(|context| {
+        let mut admissions = core.admissions.borrow_mut();
+        let is_first = admissions.keys().next().is_none_or(|first| *first >= ticket);
+        if is_first && core.has_room(bytes) {
+            return Poll::Ready(());
+        }
+        admissions.insert(ticket, (bytes, context.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits until everything up to `last_offset` is durable, unless it is dropped: `since` is the partition's count of discards
+/// when it was appended.
+pub(super) fn durable<D: Disk>(
+    core: &Rc<Core<D>>,
+    id: PartitionId,
+    last_offset: i64,
+    since: u64,
+) -> impl Future<Output = Result<(), AppendError>> + use<D> {
+    let core = Rc::clone(core);
+    let ticket = core.ticket();
+    async move {
+        let _guard = Waiting { core: &core, id, offset: last_offset, ticket };
+        poll_fn(|context| {
+            let mut slots = core.slots.borrow_mut();
+            let Some(Slot::Open(partition)) = slots.get_mut(&id) else { return Poll::Ready(Err(AppendError::UnknownPartition)) };
+            if partition.was_discarded(last_offset, since) {
+                let why = partition.offline.clone().unwrap_or_else(|| "no space left; the append was dropped".into());
+                return Poll::Ready(Err(AppendError::Storage(why)));
+            }
+            if last_offset < partition.high_watermark {
+                return Poll::Ready(Ok(()));
+            }
+            if partition.is_deleted {
+                return Poll::Ready(Err(AppendError::UnknownPartition));
+            }
+            if let Some(why) = &partition.offline {
+                return Poll::Ready(Err(AppendError::Storage(why.clone())));
+            }
+            if last_offset >= partition.log_end() {
+                return Poll::Ready(Err(AppendError::Storage("the append was dropped".into())));
+            }
+            if core.ended.is_set() {
+                return Poll::Ready(Err(closed()));
+            }
+            partition.waiters.wait(last_offset, ticket, context);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Somebody opens a partition: if they give up, the next one may.
+struct Opening<'a, D: Disk> {
+    core: &'a Core<D>,
+    id: PartitionId,
+}
+
+impl<D: Disk> Drop for Opening<'_, D> {
+    fn drop(&mut self) {
+        if let Some(Slot::Closed(unopened)) = self.core.slots.borrow_mut().get_mut(&self.id) {
+            unopened.is_opening = false;
+            unopened.waiting.fire();
+        }
+    }
+}
+
+/// A sender waits for room.
+struct Admission<'a, D: Disk> {
+    core: &'a Core<D>,
+    ticket: u64,
+}
+
+impl<D: Disk> Drop for Admission<'_, D> {
+    fn drop(&mut self) {
+        self.core.admissions.borrow_mut().remove(&self.ticket);
+        let waiting = &self.core.limits.senders_waiting;
+        waiting.set(waiting.get() - 1);
+        self.core.admit_waiting();
+    }
+}
+
+/// A request waits for its append.
+struct Waiting<'a, D: Disk> {
+    core: &'a Core<D>,
+    id: PartitionId,
+    offset: i64,
+    ticket: u64,
+}
+
+impl<D: Disk> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        if let Some(Slot::Open(partition)) = self.core.slots.borrow_mut().get_mut(&self.id) {
+            partition.waiters.leave(self.offset, self.ticket);
+        }
+    }
+}
