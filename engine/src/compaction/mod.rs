@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! core's thread     decides (`plan`), hands out a [`Job`]                     swaps what came back (`segment::swap`)
-//! another thread                    [`Job::run`]: reads, filters, writes `.cleaned` files beside the log
+//! another thread                    [`Job::run`]: reads, filters, writes new segments into `cleaning/`
 //! ```
 //! A job is plain data and touches nothing of the log: it reads sealed segments, which never change, and writes into a
 //! directory of its own. So decompression never holds up a core, and a job that fails or is forgotten costs nothing.
