@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use std::{
     fs::File,
+    io::{Seek, Write},
     os::fd::{AsRawFd, RawFd},
     path::Path,
     time::{Duration, Instant},
@@ -36,6 +37,13 @@ impl Lock {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Lock { file: Some(file) })
+    }
+
+    /// Says in the file whose it is, as a broker does, for whoever finds it locked.
+    pub(crate) fn sign(&self) {
+        if let Some(mut file) = self.file.as_ref() {
+            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        }
     }
 
     /// The locked file, for a ring that is to hold it until its last I/O has ended. `None` where there is none.

@@ -51,6 +51,9 @@ impl Home {
                 kept.log.journal_dir.display()
             );
         }
+        if !request.dry_run {
+            lock.sign();
+        }
         kept.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(Home { kept, lock, directory })
     }

@@ -97,7 +97,9 @@ pub(crate) struct Run {
     pub(crate) now_ms: i64,
     /// Bytes of log that compaction has read.
     pub(crate) read_bytes: u64,
-    /// How long it took, in ms.
+    /// How long compaction took, in ms.
+    pub(crate) compaction_ms: u64,
+    /// How long all of it took, in ms.
     pub(crate) took_ms: u64,
 }
 
@@ -114,20 +116,24 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     let choice = Choice { topics: &request.topics, partitions: &request.partitions, set: &request.set };
     let watch = Watch::new(request.progress);
     let began = Instant::now();
-    let reports = on_a_ring(&home, async |disk| {
-        if !request.dry_run {
-            return session::run(disk, &home, &choice, now_ms, &watch).await;
-        }
-        let directory = request.scratch_dir.clone().unwrap_or_else(scratch_dir);
-        let overlay = Overlay::new(disk, &directory)
-            .with_context(|| format!("no temporary file can be made in {}: --scratch-dir names another directory", directory.display()))?;
-        session::run(overlay, &home, &choice, now_ms, &watch).await
+    let mut reports = on_a_ring(&home, async |disk| match request.dry_run {
+        true => dry(disk, request, &home, &choice, now_ms, &watch).await,
+        false => session::run(disk, &home, &choice, now_ms, &watch).await,
     })??;
+    if !request.set.is_empty() {
+        // What goes of it anyway.
+        let in_force = Choice { set: &BTreeMap::new(), ..choice };
+        let anyway = on_a_ring(&home, async |disk| dry(disk, request, &home, &in_force, now_ms, &watch).await)??;
+        for (report, anyway) in reports.iter_mut().zip(anyway) {
+            report.freed_anyway = Some(anyway.freed());
+        }
+    }
     let run = Run {
         dry_run: request.dry_run,
         what_if: !request.set.is_empty(),
         now_ms,
         read_bytes: watch.read_bytes(),
+        compaction_ms: watch.took().as_millis() as u64,
         took_ms: began.elapsed().as_millis() as u64,
     };
     drop(watch);
@@ -135,6 +141,14 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     out.flush()?;
     let is_whole = reports.iter().all(|report| report.failures.is_empty());
     Ok(if is_whole { Outcome::Done } else { Outcome::Incomplete })
+}
+
+/// The same on an overlay.
+async fn dry(disk: UringDisk, request: &Request, home: &Home, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
+    let directory = request.scratch_dir.clone().unwrap_or_else(scratch_dir);
+    let overlay = Overlay::new(disk, &directory)
+        .with_context(|| format!("no temporary file can be made in {}: --scratch-dir names another directory", directory.display()))?;
+    session::run(overlay, home, choice, now_ms, watch).await
 }
 
 /// The clock, or the one of the dry run that is to be repeated.
@@ -170,24 +184,34 @@ fn on_a_ring<T>(home: &Home, work: impl AsyncFnOnce(UringDisk) -> T) -> Result<T
     })
 }
 
-/// The files of a partition: their bytes, and how many of them are segments.
+/// What the segments of a partition take, with their indexes.
 pub(crate) async fn measure<D: Disk>(disk: &D, directory: &Path) -> Result<Size> {
     let entries = match disk.list(directory).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         entries => entries.with_context(|| format!("can't list {}", directory.display()))?,
     };
-    let files = entries.iter().filter(|entry| !entry.is_dir);
+    let files = || entries.iter().filter(|entry| !entry.is_dir && is_of_segment(&entry.name));
     Ok(Size {
-        bytes: files.clone().map(|entry| entry.bytes).sum(),
-        segments: files.filter(|entry| entry.name.ends_with(".log")).count() as u64,
+        bytes: files().map(|entry| entry.bytes).sum(),
+        segments: files().filter(|entry| entry.name.ends_with(".log")).count() as u64,
     })
 }
 
-/// What a partition takes on the disk.
+/// True of a segment's log and indexes, also under the names that a swap gives them; not of checkpoints, which every stop writes
+/// anew.
+fn is_of_segment(name: &str) -> bool {
+    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+    digits == OFFSET_DIGITS && !name.ends_with(".snapshot")
+}
+
+/// Digits of a base offset in the name of a file.
+const OFFSET_DIGITS: usize = 20;
+
+/// What the segments of a partition take on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Bytes of all its files.
+    /// Bytes of all their files.
     pub(crate) bytes: u64,
-    /// Its segments.
+    /// How many there are.
     pub(crate) segments: u64,
 }

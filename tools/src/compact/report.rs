@@ -96,12 +96,14 @@ pub(crate) struct Report {
     pub(crate) log_start: i64,
     /// When something of it is due next, in ms.
     pub(crate) next_ms: Option<i64>,
+    /// With `--set`: bytes that go without it at the next start.
+    pub(crate) freed_anyway: Option<i64>,
     /// What could not be done.
     pub(crate) failures: Vec<String>,
 }
 
 impl Report {
-    /// Bytes of all its files that it takes less than before; below 0 if it takes more.
+    /// Bytes that its segments and their indexes take less than before; below 0 if they take more.
     pub(crate) fn freed(&self) -> i64 {
         self.before.bytes as i64 - self.after.bytes as i64
     }
@@ -166,6 +168,6 @@ impl Ledger {
         let notes = self.notes.borrow_mut().remove(&chosen.id).unwrap_or_default();
         let Notes { removed, compaction, rolled, failures, .. } = notes;
         let next_ms = next_ms.filter(|at_ms| *at_ms > self.now_ms);
-        Report { chosen, before, after, removed, compaction, rolled, log_start, next_ms, failures }
+        Report { chosen, before, after, removed, compaction, rolled, log_start, next_ms, freed_anyway: None, failures }
     }
 }

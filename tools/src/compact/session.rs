@@ -11,7 +11,7 @@ use super::{
 };
 use anyhow::{Context, Result, anyhow};
 use engine::{
-    compaction::KEY_BYTES,
+    compaction::{KEY_BYTES, SCRATCH},
     disk::Disk,
     log::{CoreStart, Log, LogError, Start, mark_clean},
     partition::PartitionId,
@@ -44,6 +44,8 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     for core in open {
         core.close().await?;
     }
+    // Every job has emptied its own; a Kafka that is given this directory would take it for a partition.
+    let _ = disk.remove_dir(&home.log().data_dir.join(SCRATCH)).await;
     mark_clean(&disk, home.log()).await?;
     let after = sizes(&disk, home, &chosen).await?;
     let mut reports = Vec::new();

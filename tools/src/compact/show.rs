@@ -34,21 +34,30 @@ fn as_text(request: &Request, run: &Run, reports: &[Report], out: &mut dyn Write
     let (before, freed, changed) = totals(reports);
     let went = if run.dry_run { "would go" } else { "are gone" };
     writeln!(out, "{} of {before} bytes {went}, of {changed} of {} partitions", signed(freed), reports.len())?;
-    if run.read_bytes > 0 && run.took_ms > 0 {
-        let speed = run.read_bytes as f64 * 1_000.0 / run.took_ms as f64;
-        writeln!(out, "compaction has read {} in {:.1} s, {}/s", size::show(run.read_bytes), seconds(run), size::show(speed as u64))?;
+    if run.read_bytes > 0 {
+        let seconds = (run.compaction_ms as f64 / 1_000.0).max(0.001);
+        let (bytes, speed) = (size::show(run.read_bytes), size::show((run.read_bytes as f64 / seconds) as u64));
+        writeln!(out, "compaction has read {bytes} in {seconds:.2} s, {speed}/s")?;
     }
     if quiet > 0 {
         writeln!(out, "nothing is due of {quiet} partitions (--all shows them)")?;
     }
     if run.dry_run && !run.what_if && changed > 0 {
-        writeln!(out, "To do exactly this, within the hour: the same without --dry-run, with --as-of {}", run.now_ms)?;
+        writeln!(out, "To do exactly this, within the hour: {}", command(request, run))?;
     }
     Ok(())
 }
 
-fn seconds(run: &Run) -> f64 {
-    run.took_ms as f64 / 1_000.0
+/// The command that does what a dry run has said.
+fn command(request: &Request, run: &Run) -> String {
+    let mut words = vec!["compact".to_owned(), request.data_dir.display().to_string()];
+    words.extend(request.topics.iter().flat_map(|topic| ["--topic".to_owned(), topic.clone()]));
+    words.extend(request.partitions.iter().flat_map(|partition| ["--partition".to_owned(), partition.to_string()]));
+    for (name, path) in [("--config", &request.config), ("--journal-dir", &request.journal_dir)] {
+        words.extend(path.iter().flat_map(|path| [name.to_owned(), path.display().to_string()]));
+    }
+    words.extend(["--as-of".to_owned(), run.now_ms.to_string()]);
+    words.join(" ")
 }
 
 fn partition(report: &Report, run: &Run, out: &mut dyn Write) -> Result<()> {
@@ -107,7 +116,10 @@ fn partition(report: &Report, run: &Run, out: &mut dyn Write) -> Result<()> {
         }
     }
     if report.freed_beside() != 0 {
-        writeln!(out, "  {:<18} {} bytes: indexes, snapshots, reserved space", "beside", signed(report.freed_beside()))?;
+        writeln!(out, "  {:<18} {} bytes: indexes, reserved space", "beside", signed(report.freed_beside()))?;
+    }
+    if let Some(freed) = report.freed_anyway {
+        writeln!(out, "  {:<18} {freed} bytes go at the next start, with the settings in force", "by itself")?;
     }
     if report.rolled > 0 {
         writeln!(out, "  {:<18} a new segment, because of its age", "active segment")?;
@@ -154,7 +166,7 @@ fn as_json(run: &Run, reports: &[Report], out: &mut dyn Write) -> Result<()> {
         out,
         &json!({
             "type": "summary", "dryRun": run.dry_run, "whatIf": run.what_if, "asOfMs": run.now_ms, "partitions": reports.len(),
-            "changed": changed, "failed": failed, "bytesBefore": before, "bytesFreed": freed, "bytesRead": run.read_bytes, "tookMs": run.took_ms,
+            "changed": changed, "failed": failed, "bytesBefore": before, "bytesFreed": freed, "bytesRead": run.read_bytes, "compactionMs": run.compaction_ms, "tookMs": run.took_ms,
         }),
     )
 }
@@ -183,6 +195,7 @@ fn json_partition(report: &Report, run: &Run) -> Value {
     json!({
         "type": "partition", "topic": report.chosen.topic, "partition": report.chosen.partition, "policy": report.chosen.policy,
         "dryRun": run.dry_run, "bytesBefore": report.before.bytes, "bytesAfter": report.after.bytes, "bytesFreed": report.freed(),
+        "bytesFreedAnyway": report.freed_anyway,
         "segmentsBefore": report.before.segments, "segmentsAfter": report.after.segments,
         "freed": {
             "retention.ms": of(Why::Age), "retention.bytes": of(Why::Size), "log start": of(Why::LogStart),

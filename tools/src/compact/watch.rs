@@ -2,7 +2,12 @@
 
 use engine::compaction::Job;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::{cell::Cell, future::Future, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::Cell,
+    future::Future,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 /// Between two looks at how far it has come.
 const LOOK: Duration = Duration::from_millis(100);
@@ -11,6 +16,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Watch {
     bar: ProgressBar,
     read_bytes: Cell<u64>,
+    took: Cell<Duration>,
 }
 
 impl Watch {
@@ -19,7 +25,7 @@ impl Watch {
         if wanted {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         }
-        Watch { bar, read_bytes: Cell::new(0) }
+        Watch { bar, read_bytes: Cell::new(0), took: Cell::default() }
     }
 
     /// Something that takes a moment and has no length.
@@ -53,6 +59,7 @@ impl Watch {
         let sizes = job.segments.iter().map(|segment| segment.bytes * if segment.base_offset < job.first_dirty { 1 } else { 2 });
         let name = job.directory.file_name().unwrap_or_default().to_string_lossy();
         self.measures(&format!("compacting {name}"), sizes.sum());
+        let began = Instant::now();
         let mut ticks = tokio::time::interval(LOOK);
         let mut work = std::pin::pin!(work);
         let result = loop {
@@ -61,8 +68,14 @@ impl Watch {
                 _ = ticks.tick() => self.bar.set_position(job.read_bytes.load(Ordering::Relaxed)),
             }
         };
+        self.took.set(self.took.get() + began.elapsed());
         self.read_bytes.set(self.read_bytes.get() + job.read_bytes.load(Ordering::Relaxed));
         result
+    }
+
+    /// How long all jobs so far have taken.
+    pub(crate) fn took(&self) -> Duration {
+        self.took.get()
     }
 
     /// Bytes of log that were read by all jobs so far.
