@@ -5,9 +5,11 @@ use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest,
-        ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
-        create_topics_request::CreatableTopic,
+        AlterConfigsRequest, AlterConfigsResponse, ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+        DeleteTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+        RequestHeader, ResponseHeader, TopicName,
+        alter_configs_request::{AlterConfigsResource, AlterableConfig},
+        create_topics_request::{CreatableTopic, CreatableTopicConfig},
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_request::MetadataRequestTopic,
         produce_request::{PartitionProduceData, TopicProduceData},
@@ -81,11 +83,45 @@ fn topic_name(name: &str) -> TopicName {
 /// # Errors
 /// The broker's.
 pub fn create(broker: &str, name: &str, partitions: i32) -> Result<()> {
-    let topic = CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(partitions).with_replication_factor(1);
+    create_with(broker, name, partitions, &[])
+}
+
+/// Creates the topic with these settings if it does not exist.
+///
+/// # Errors
+/// The broker's.
+pub fn create_with(broker: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let config = |(name, value): &(&str, &str)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)));
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1)
+        .with_configs(settings.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
     let response: CreateTopicsResponse = call(broker, ApiKey::CreateTopics, 5, &request)?;
     for topic in response.topics {
         ensure!(matches!(topic.error_code, 0 | TOPIC_ALREADY_EXISTS), "creating {name}: Kafka error {}", topic.error_code);
+    }
+    Ok(())
+}
+
+/// Gives a topic these settings, and no others.
+///
+/// # Errors
+/// The broker's.
+pub fn alter(broker: &str, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+    const TOPIC: i8 = 2;
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let config = |(name, value): &(&str, &str)| AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(name))
+        .with_configs(settings.iter().map(config).collect());
+    let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+    let response: AlterConfigsResponse = call(broker, ApiKey::AlterConfigs, 1, &request)?;
+    for resource in response.responses {
+        ensure!(resource.error_code == 0, "settings of {name}: Kafka error {}", resource.error_code);
     }
     Ok(())
 }
@@ -147,12 +183,20 @@ pub fn produce_one(broker: &str, name: &str) -> Result<()> {
     let leader = found.context("partition 0 is not known yet")?.leader_id;
     let leader = response.brokers.iter().find(|broker| broker.node_id == leader).context("partition 0 has no leader yet")?;
     let batch = batch::encode(&[None], 100, batch::Compression::None, wall_ms())?;
+    produce(&format!("{}:{}", leader.host, leader.port), name, batch)
+}
+
+/// Produces one batch into partition 0 of a topic, which `leader` leads, with acks=all, and waits for the ack.
+///
+/// # Errors
+/// The broker's.
+pub fn produce(leader: &str, name: &str, batch: Vec<u8>) -> Result<()> {
     let partition = PartitionProduceData::default().with_index(0).with_records(Some(batch.into()));
     let topic = TopicProduceData::default().with_name(topic_name(name)).with_partition_data(vec![partition]);
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(60_000).with_topic_data(vec![topic]);
-    let response: ProduceResponse = call(&format!("{}:{}", leader.host, leader.port), ApiKey::Produce, 7, &request)?;
+    let response: ProduceResponse = call(leader, ApiKey::Produce, 7, &request)?;
     for partition in response.responses.iter().flat_map(|topic| &topic.partition_responses) {
-        ensure!(partition.error_code == 0, "producing one record: Kafka error {}", partition.error_code);
+        ensure!(partition.error_code == 0, "producing: Kafka error {}", partition.error_code);
     }
     Ok(())
 }

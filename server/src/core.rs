@@ -7,6 +7,7 @@ use crate::{
     connections::Connections,
     controller::Controller,
     groups::coordinator::{self, Coordinator},
+    keeping::Tallies,
     metrics::Counters,
     settings::Settings,
     signal::Signal,
@@ -48,6 +49,8 @@ pub struct Core {
     pub connections: Rc<Connections>,
     /// What it has counted.
     pub counters: Counters,
+    /// What retention and compaction have done.
+    pub tallies: Rc<Tallies>,
     /// Raised when the broker stops: whoever waits for something that may not come answers with what there is.
     pub stopping: Signal,
     /// Counts fetches, so that each begins at another partition.
@@ -152,6 +155,7 @@ impl Core {
             groups,
             connections: Rc::default(),
             counters: Counters::default(),
+            tallies: Rc::default(),
             stopping: Signal::default(),
             fetches: Cell::new(0),
             peers,

@@ -4,6 +4,10 @@
 //! Decompressing and compressing take time, so compaction never runs on a core's thread: the core decides and swaps, the
 //! thread reads and writes. It has a ring of its own, and yields to everybody else: it runs at the lowest priority.
 
+mod tally;
+
+pub use tally::{Tallies, Tally};
+
 use crate::{controller::now_ms, core::Core};
 use anyhow::Context;
 use engine::{
@@ -23,7 +27,7 @@ const JOBS_MAX: usize = 1_024;
 /// The priority of the thread: the lowest.
 const NICE: i32 = 19;
 /// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
-const KEYS_BYTES_MAX: usize = 128 << 20;
+pub const KEYS_BYTES_MAX: usize = 128 << 20;
 
 type Answer = Result<Cleaned, CleanError>;
 
@@ -79,6 +83,8 @@ fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<(Job, oneshot::Sen
 
 /// Starts retention and compaction on a core.
 pub fn start(core: &Rc<Core>, cleaner: Cleaner) {
+    let tallies = Rc::clone(&core.tallies);
+    core.log.observe_keeping(Box::new(move |event| tallies.note(event)));
     tokio::task::spawn_local(keep(Rc::clone(core)));
     tokio::task::spawn_local(clean(Rc::clone(core), cleaner));
 }
@@ -107,7 +113,9 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
                 () = core.stopping.raised() => return,
             }
         };
+        core.tallies.round_begins(&job);
         let Some(result) = cleaner.run(job.clone()).await else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
+        core.tallies.round_ends();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 /// How long an answer may take on a busy machine.
@@ -32,6 +32,19 @@ impl Admin {
         }
         let answers = self.runtime.block_on(self.client.create_topics([&new], &options())).context("create a topic")?;
         first(answers, topic)
+    }
+
+    /// Gives a topic these settings, and no others.
+    pub fn alter(&self, topic: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let mut alteration = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (key, value) in settings {
+            alteration = alteration.set(key, value);
+        }
+        let answers = self.runtime.block_on(self.client.alter_configs([&alteration], &options())).context("alter settings")?;
+        match answers.into_iter().next().context("an answer for one topic")? {
+            Ok(_) => Ok(()),
+            Err((_, code)) => Err(anyhow!("{topic}: {code}")),
+        }
     }
 
     /// Deletes a topic.

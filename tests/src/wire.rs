@@ -179,15 +179,8 @@ impl Wire {
     pub fn committed(bootstrap: &str, group: &str, topic: &str, partition: i32, timeout: Duration) -> Result<i64> {
         let mut body = Vec::new();
         put_string(&mut body, group);
-        let answer = Wire::connect(bootstrap, timeout)?.call(10, 0, &body)?;
-        let mut answer = Cursor(&answer);
-        let error = answer.i16()?;
-        ensure!(error == 0, "FindCoordinator: error {error}");
-        answer.i32()?;
-        answer.string()?;
-        let port = answer.i32()?;
         one_partition(&mut body, topic, partition);
-        let answer = Wire::connect(&format!("127.0.0.1:{port}"), timeout)?.call(9, 1, &body)?;
+        let answer = Wire::connect_to_coordinator(bootstrap, group, timeout)?.call(9, 1, &body)?;
         let mut answer = Cursor(&answer);
         answer.i32()?;
         answer.string()?;
@@ -198,6 +191,47 @@ impl Wire {
         let error = answer.i16()?;
         ensure!(error == 0, "OffsetFetch: error {error}");
         Ok(offset)
+    }
+
+    /// Commits `offset` for the first `partitions` partitions of a topic, for a group without members, each with `metadata`. This
+    /// connection must be to the group's coordinator.
+    pub fn commit(&mut self, group: &str, topic: &str, partitions: i32, offset: i64, metadata: &str) -> Result<()> {
+        let mut body = Vec::new();
+        put_string(&mut body, group);
+        body.extend((-1_i32).to_be_bytes());
+        put_string(&mut body, "");
+        body.extend((-1_i64).to_be_bytes());
+        body.extend(1_i32.to_be_bytes());
+        put_string(&mut body, topic);
+        body.extend(partitions.to_be_bytes());
+        for partition in 0..partitions {
+            body.extend(partition.to_be_bytes());
+            body.extend(offset.to_be_bytes());
+            put_string(&mut body, metadata);
+        }
+        let answer = self.call(8, 2, &body)?;
+        let mut answer = Cursor(&answer);
+        ensure!(answer.i32()? == 1, "OffsetCommit answers for one topic");
+        answer.string()?;
+        for _ in 0..answer.i32()? {
+            let (partition, error) = (answer.i32()?, answer.i16()?);
+            ensure!(error == 0, "OffsetCommit of partition {partition}: error {error}");
+        }
+        Ok(())
+    }
+
+    /// Connects to the coordinator of a group.
+    pub fn connect_to_coordinator(bootstrap: &str, group: &str, timeout: Duration) -> Result<Self> {
+        let mut body = Vec::new();
+        put_string(&mut body, group);
+        let answer = Wire::connect(bootstrap, timeout)?.call(10, 0, &body)?;
+        let mut answer = Cursor(&answer);
+        let error = answer.i16()?;
+        ensure!(error == 0, "FindCoordinator: error {error}");
+        answer.i32()?;
+        answer.string()?;
+        let port = answer.i32()?;
+        Wire::connect(&format!("127.0.0.1:{port}"), timeout)
     }
 
     /// Produces a batch with `acks=all`; error code and base offset.

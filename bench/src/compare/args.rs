@@ -23,7 +23,7 @@ pub enum Id {
     W7,
     /// An idle broker with 1,000 partitions and 100 consumers.
     W8,
-    /// Compaction: not there yet.
+    /// Compaction of a log of which a tenth is live.
     W9,
     /// Small keyed records: 50 producers, 100 partitions, linger 5 ms, lz4.
     W10,

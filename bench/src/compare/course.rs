@@ -2,7 +2,7 @@
 
 use super::{
     args::Compare,
-    bench, cross_check,
+    bench, compaction, cross_check,
     limits::Limits,
     machine::Machine,
     result::{CaseResult, Comparison, RunResult, Settings},
@@ -123,6 +123,7 @@ fn command_line(case: &Case) -> String {
     let words = match &case.measure {
         Measure::Load(words) | Measure::Cold(words) => words.join(" "),
         Measure::Restart => return "kill -9, start, produce one record".to_owned(),
+        Measure::Compaction(gb) => return format!("fill {gb} GB, lower min.cleanable.dirty.ratio, wait for the checkpoint"),
     };
     format!("thalweg-bench {words}")
 }
@@ -179,6 +180,7 @@ fn measure(args: &Compare, subjects: &Subjects, subject: &Subject, server: &mut 
             bench::load(&words, server, &topic, args.load_cpu)?
         }
         Measure::Restart => restart(subjects, subject, server, &topic)?,
+        Measure::Compaction(gb) => compaction::run(server, &topic, *gb)?,
     };
     if let (Some(alone), Some(beside)) = (report["alone_us"]["p99"].as_f64(), report["latency_us"]["p99"].as_f64()) {
         report["p99_ratio"] = json!(beside / alone.max(1.0));

@@ -68,11 +68,11 @@ impl Kafka {
     }
 
     /// Writes the configuration of one KRaft node, formats its directory if it is new, and gives the command that runs it.
-    /// With `flush` an ack promises what Thalweg's does.
+    /// With `flush` an ack promises what Thalweg's does. `more` are further lines of the configuration.
     ///
     /// # Errors
     /// The tools'.
-    pub fn broker(&self, cpus: &[usize], data: &Path, port: u16, flush: bool) -> Result<Command> {
+    pub fn broker(&self, cpus: &[usize], data: &Path, port: u16, flush: bool, more: &str) -> Result<Command> {
         let controller_port = port + 1;
         let mut properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller_port}\n\
@@ -86,6 +86,7 @@ impl Kafka {
         if flush {
             properties.push_str("log.flush.interval.messages=1\n");
         }
+        properties.push_str(more);
         let config = data.with_extension("properties");
         fs::write(&config, properties)?;
         if !data.join("meta.properties").exists() {

@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod child;
+mod compaction;
 mod course;
 mod cross_check;
 mod kafka;

@@ -1,8 +1,9 @@
 //! The brokers that are compared: how each is started, and what its ack promises.
 
 use super::{
-    args::Compare,
+    args::{Compare, Id},
     child::{Running, output, pinned},
+    compaction,
     kafka::{HEAP_MIB, Kafka, VERSION},
 };
 use crate::control;
@@ -52,6 +53,8 @@ pub struct Subjects {
     cpus: Vec<usize>,
     data: PathBuf,
     log: PathBuf,
+    /// Further lines of Kafka's configuration.
+    kafka_more: &'static str,
 }
 
 impl Subjects {
@@ -85,6 +88,7 @@ impl Subjects {
             cpus: args.broker_cpus.clone(),
             data: work.join("data"),
             log: work.join("broker.log"),
+            kafka_more: if args.workload == Id::W9 { compaction::KAFKA_PROPERTIES } else { "" },
         })
     }
 
@@ -143,7 +147,7 @@ impl Subjects {
                 command.args(["--cores", &self.cpus.len().to_string()]);
                 command
             }
-            (Kind::Kafka { flush }, Some(kafka)) => kafka.broker(&self.cpus, &self.data, port, *flush)?,
+            (Kind::Kafka { flush }, Some(kafka)) => kafka.broker(&self.cpus, &self.data, port, *flush, self.kafka_more)?,
             _ => anyhow::bail!("a broker elsewhere is not ours to start"),
         };
         server.process = Some(Running::start(command, &self.log)?);

@@ -1,7 +1,7 @@
 //! The workloads as data: what is run, and what counts.
 
 use super::args::{Compare, Id};
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 /// A workload.
 pub struct Workload {
@@ -37,6 +37,8 @@ pub enum Measure {
     Cold(Vec<String>),
     /// The broker is killed and started; the time until a first produce is acked.
     Restart,
+    /// A log of so many GB is compacted.
+    Compaction(f64),
 }
 
 /// A figure of a run's JSON.
@@ -107,6 +109,8 @@ const CATCH_UP: &[Metric] = &[
 const RESTART: &[Metric] =
     &[less("first ack after kill -9", "s", "/seconds_until_ack"), less("broker memory", "B", "/broker_memory_bytes")];
 const IDLE: &[Metric] = &[CORES, less("broker memory", "B", "/broker_memory_bytes")];
+const COMPACTION: &[Metric] =
+    &[more("compacted", "MB/s", "/cleaned_mb_per_second"), CPU_GB, MEMORY, less("memory added meanwhile", "B", "/memory_added_bytes")];
 const KEYED: &[Metric] = &[
     more("records", "/s", "/records_per_second"),
     P50,
@@ -208,7 +212,18 @@ impl Workload {
                 case.prepare = vec![words(fill)];
                 ("an idle broker", String::new(), vec![case])
             }
-            Id::W9 => bail!("W9 is compaction, which Thalweg does not have yet"),
+            Id::W9 => {
+                let gb = if quick { 1.0 } else { 5.0 };
+                let case = Case {
+                    key: "clean".into(),
+                    title: format!("{gb} GB of 1 KiB records, each key written ten times"),
+                    prepare: Vec::new(),
+                    measure: Measure::Compaction(gb),
+                    metrics: COMPACTION,
+                };
+                let load = "produce --record-bytes 1024 --records 1000 --partitions 1 --keys 1000000";
+                ("compaction of a log of which a tenth is live", load.to_owned(), vec![case])
+            }
             Id::W10 => {
                 let load = "produce --record-bytes 100 --keys 100000 --compression lz4 --partitions 100 --clients 50 --in-flight 5";
                 let paced = format!("{load} --rate 200000 --linger-ms 5 --seconds {}", seconds(5.0, 15.0));

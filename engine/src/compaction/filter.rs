@@ -23,6 +23,38 @@ pub(super) struct Filter<'a> {
     pub delete_retention_ms: i64,
 }
 
+/// Why records went, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// A later record has their key.
+    pub superseded: u64,
+    /// Tombstones whose time had passed.
+    pub tombstones: u64,
+    /// Records without a key.
+    pub keyless: u64,
+    /// Records of aborted transactions.
+    pub aborted: u64,
+    /// Markers of transactions of which nothing is left.
+    pub markers: u64,
+}
+
+impl Gone {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.superseded + self.tombstones + self.keyless + self.aborted + self.markers
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Superseded,
+    Tombstone,
+    Keyless,
+}
+
 /// What becomes of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -36,11 +68,17 @@ pub(super) enum Outcome {
 
 impl Filter<'_> {
     /// Judges one batch; batches come in the order of the log. Also returns the aborted transaction whose marker this is, if
-    /// it is still needed.
+    /// it is still needed. `gone` counts the records that go.
     ///
     /// # Errors
     /// What is wrong with its records.
-    pub fn judge(&self, header: &Header, batch: &[u8], transactions: &mut Transactions) -> Result<(Outcome, Option<AbortedTxn>), String> {
+    pub fn judge(
+        &self,
+        header: &Header,
+        batch: &[u8],
+        transactions: &mut Transactions,
+        gone: &mut Gone,
+    ) -> Result<(Outcome, Option<AbortedTxn>), String> {
         let is_control = header.is_control();
         let (discard, is_idle_marker, aborted) = if is_control {
             let marker = transactions.marker(header, ControlRecord::of_batch(header, batch));
@@ -51,6 +89,8 @@ impl Filter<'_> {
         };
         let stays_empty = self.is_last_of_producer(header) || header.next_offset() == self.round_end;
         if discard {
+            let count = if is_control { &mut gone.markers } else { &mut gone.aborted };
+            *count += header.record_count().max(0) as u64;
             return Ok((if stays_empty { emptied(header, batch) } else { Outcome::Gone }, aborted));
         }
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
@@ -59,9 +99,14 @@ impl Filter<'_> {
             let record = record.map_err(|error| error.to_string())?;
             let bytes = &records[at..at + record.size];
             at += record.size;
-            if is_control || self.stays(header, &record) {
-                has_tombstone |= record.value.is_none();
-                kept.push(Kept { record, bytes });
+            match if is_control { Fate::Stays } else { self.fate(header, &record) } {
+                Fate::Stays => {
+                    has_tombstone |= record.value.is_none();
+                    kept.push(Kept { record, bytes });
+                }
+                Fate::Superseded => gone.superseded += 1,
+                Fate::Tombstone => gone.tombstones += 1,
+                Fate::Keyless => gone.keyless += 1,
             }
         }
         if kept.is_empty() {
@@ -85,16 +130,18 @@ impl Filter<'_> {
         }
     }
 
-    fn stays(&self, header: &Header, record: &Record<'_>) -> bool {
+    fn fate(&self, header: &Header, record: &Record<'_>) -> Fate {
         let offset = record.offset(header);
         if offset >= self.end_offset {
-            return true;
+            return Fate::Stays;
         }
         // A record without a key has no place in a compacted log; a topic that was not compacted before may hold some.
-        let Some(key) = record.key else { return false };
-        let is_last = self.keys.get(key).is_none_or(|last| offset >= last);
+        let Some(key) = record.key else { return Fate::Keyless };
+        if self.keys.get(key).is_some_and(|last| offset < last) {
+            return Fate::Superseded;
+        }
         let may_be_tombstone = || header.delete_horizon().is_none_or(|horizon| self.now_ms < horizon);
-        is_last && (record.value.is_some() || may_be_tombstone())
+        if record.value.is_some() || may_be_tombstone() { Fate::Stays } else { Fate::Tombstone }
     }
 }
 
@@ -112,7 +159,7 @@ mod tests {
 
     fn judge(filter: &Filter<'_>, batch: &[u8], transactions: &mut Transactions) -> Option<(Header, Vec<i64>)> {
         let header = Header::read(batch).expect("whole");
-        let batch = match filter.judge(&header, batch, transactions).expect("readable").0 {
+        let batch = match filter.judge(&header, batch, transactions, &mut Gone::default()).expect("readable").0 {
             Outcome::Same => batch.to_vec(),
             Outcome::Rewritten(batch) => batch,
             Outcome::Gone => return None,
@@ -155,7 +202,7 @@ mod tests {
         let batch = BatchBuilder::new().at(10, 0).record(1, Some(b"a"), None).build();
         let first = filter(&keys, &producers, 1_000);
         let header = Header::read(&batch).expect("whole");
-        let (outcome, _) = first.judge(&header, &batch, &mut Transactions::default()).expect("readable");
+        let (outcome, _) = first.judge(&header, &batch, &mut Transactions::default(), &mut Gone::default()).expect("readable");
         let Outcome::Rewritten(batch) = outcome else { panic!("{outcome:?}") };
         assert_eq!(Header::read(&batch).expect("whole").delete_horizon(), Some(1_050));
         for (now_ms, stays) in [(1_049, true), (1_050, false)] {
@@ -186,10 +233,11 @@ mod tests {
         let mut transactions = Transactions::new(vec![aborted]);
         assert!(judge(&filter(&keys, &producers, 0), &data, &mut transactions).is_none());
         let header = Header::read(&marker).expect("whole");
-        let verdict = filter(&keys, &producers, 0).judge(&header, &marker, &mut transactions).expect("readable");
+        let verdict = filter(&keys, &producers, 0).judge(&header, &marker, &mut transactions, &mut Gone::default()).expect("readable");
         assert_eq!(verdict, (Outcome::Same, Some(aborted)));
         // The next round finds no data: the marker gets its horizon, and goes with the round after that.
-        let (outcome, _) = filter(&keys, &producers, 0).judge(&header, &marker, &mut Transactions::default()).expect("readable");
+        let (outcome, _) =
+            filter(&keys, &producers, 0).judge(&header, &marker, &mut Transactions::default(), &mut Gone::default()).expect("readable");
         let Outcome::Rewritten(marker) = outcome else { panic!("{outcome:?}") };
         assert!(judge(&filter(&keys, &producers, 49), &marker, &mut Transactions::default()).is_some());
         assert!(judge(&filter(&keys, &producers, 50), &marker, &mut Transactions::default()).is_none());

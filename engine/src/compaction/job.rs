@@ -1,7 +1,7 @@
 //! One round of cleaning, from the decision to the files that are ready to be swapped in.
 
 use super::{
-    filter::{Filter, Outcome},
+    filter::{Filter, Gone, Outcome},
     key_map::KeyMap,
     plan,
     transactions::Transactions,
@@ -17,6 +17,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Where jobs write, in the data directory. A start removes it.
@@ -75,6 +79,8 @@ pub struct Job {
     pub keys_max: usize,
     /// The secret of its hashes: random.
     pub secret: (u64, u64),
+    /// Bytes of log that it has read so far, for whoever watches: the dirty part is read twice.
+    pub read_bytes: Arc<AtomicU64>,
 }
 
 /// Segments that become one.
@@ -91,7 +97,7 @@ pub struct Group {
 }
 
 /// What a job has done: files that wait to be swapped in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
     /// The groups that have changed.
     pub groups: Vec<Group>,
@@ -101,6 +107,8 @@ pub struct Cleaned {
     pub is_partial: bool,
     /// Records that were read, and that stayed.
     pub records: (u64, u64),
+    /// Why the others went.
+    pub gone: Gone,
     /// Bytes before, and after, of all segments that were looked at.
     pub bytes: (u64, u64),
 }
@@ -143,8 +151,7 @@ impl Job {
         let count = self.segments.partition_point(|segment| segment.base_offset < dirty.end_offset);
         let sizes: Vec<_> = self.segments[..count].iter().map(|segment| (segment.base_offset, segment.bytes)).collect();
         let end = self.segments.get(count).map_or(self.end, |next| next.base_offset);
-        let mut cleaned =
-            Cleaned { groups: Vec::new(), clean_to: dirty.end_offset, is_partial: dirty.is_partial, records: (0, 0), bytes: (0, 0) };
+        let mut cleaned = Cleaned { clean_to: dirty.end_offset, is_partial: dirty.is_partial, ..Cleaned::default() };
         let mut transactions = Transactions::new(aborted);
         let mut rest = &self.segments[..count];
         for count in plan::groups(&sizes, end, self.segment_bytes) {
@@ -185,6 +192,7 @@ impl Job {
             let reader = disk.open_reader(&path).await.map_err(at(&path))?;
             let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
             while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
+                self.read_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
                 let is_aborted = match header.is_control() {
                     true => {
                         transactions.marker(&header, ControlRecord::of_batch(&header, batch));
@@ -225,7 +233,8 @@ impl Job {
             let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
             while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
                 let corrupt = |what| CleanError::Corrupt { path: path.clone(), position, what };
-                let (outcome, aborted) = filter.judge(&header, batch, transactions).map_err(corrupt)?;
+                self.read_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                let (outcome, aborted) = filter.judge(&header, batch, transactions, &mut cleaned.gone).map_err(corrupt)?;
                 cleaned.records.0 += header.record_count().max(0) as u64;
                 match outcome {
                     Outcome::Same => {

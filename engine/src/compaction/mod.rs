@@ -19,5 +19,6 @@ pub mod plan;
 mod transactions;
 
 pub use checkpoint::{read_first_dirty, write_first_dirty};
+pub use filter::Gone;
 pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard};
 pub use key_map::KEY_BYTES;

@@ -1,15 +1,18 @@
 //! The disk as a trait: everything that the engine does to storage goes through [`Disk`].
 //!
-//! One implementation is io_uring with O_DIRECT, the other a simulated disk driven by a seed.
+//! One implementation is io_uring with O_DIRECT, another a simulated disk driven by a seed. An [`Overlay`] lies over either: it
+//! keeps what is written beside.
 
 mod chunk;
 mod memory;
+mod overlay;
 pub mod probe;
 mod recorder;
 pub mod sim;
 mod uring;
 
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
+pub use overlay::{Overlay, OverlayFile};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 

@@ -15,6 +15,7 @@ mod waiting;
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
+pub use keeper::{KeepEvent, Observer};
 pub use start::{Foreign, Start, catalog_spec, find_foreign, mark_clean};
 pub use stats::{LogStats, PartitionStats, Use};
 
@@ -42,7 +43,7 @@ use crate::{
 use futures_util::future::{Either, select};
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io,
     pin::pin,
     rc::Rc,
@@ -485,6 +486,34 @@ impl<D: Disk> Log<D> {
     /// Resolves when [`Log::next_cleaning`] may have a job.
     pub async fn has_cleaning(&self) {
         self.core.keeper.has_work().await;
+    }
+
+    /// Tells `observer` of everything that retention and compaction do from now on, on this thread. It must not call the log.
+    pub fn observe_keeping(&self, observer: Observer) {
+        self.core.keeper.observe(observer);
+    }
+
+    /// Retention and compaction look at nothing but these partitions from now on, and at these at once.
+    pub fn keep_only(&self, ids: &BTreeSet<PartitionId>) {
+        self.core.keeper.only(ids);
+    }
+
+    /// Has [`Log::keep`] look at a partition as soon as possible, also if something of it has failed and is to be tried later.
+    pub fn keep_soon(&self, id: PartitionId) {
+        self.core.keeper.retry(id);
+    }
+
+    /// When retention or compaction of a partition is due next, in ms, as far as [`Log::keep`] knows; `None` if nothing is to
+    /// come. Of a partition that is not open it is a time that is not later.
+    #[must_use]
+    pub fn next_keeping(&self, id: PartitionId) -> Option<i64> {
+        self.core.keeper.deadline(id)
+    }
+
+    /// True if retention or compaction of a partition is under way, or due at `now_ms`.
+    #[must_use]
+    pub fn is_keeping(&self, id: PartitionId, now_ms: i64) -> bool {
+        self.core.keeper.is_busy(id, now_ms)
     }
 
     /// Resolves when something has changed that [`Log::keep`] should look at.

@@ -14,6 +14,7 @@ mod delete_records;
 mod fetch;
 mod fetch_response;
 mod groups;
+pub mod keep;
 mod list_offsets;
 mod locate;
 mod log_dirs;
@@ -170,6 +171,7 @@ pub fn find(key: i16) -> Option<&'static Api> {
 pub async fn handle(core: &Rc<Core>, request: Request, peer: SocketAddr, gone: &Signal) -> Result<Reply, Refused> {
     let (api, mut context, body) = match header(request.bytes, peer, gone)? {
         Header::Served { api, context, body } => (api, context, body),
+        Header::Keep { correlation_id, body } => return keep::handle(core, correlation_id, body).await,
         Header::NewerApiVersions { correlation_id } => {
             core.counters.failed(ApiKey::ApiVersions, ResponseError::UnsupportedVersion.code());
             return Ok(api_versions::too_new(correlation_id));
@@ -186,7 +188,11 @@ pub async fn handle(core: &Rc<Core>, request: Request, peer: SocketAddr, gone: &
 /// # Errors
 /// [`Refused`], as [`handle`] would.
 pub fn parse(request: Bytes, peer: SocketAddr) -> Result<Option<(usize, usize)>, Refused> {
-    let Header::Served { api, context, mut body } = header(request, peer, &Signal::default())? else { return Ok(None) };
+    let (api, context, mut body) = match header(request, peer, &Signal::default())? {
+        Header::Served { api, context, body } => (api, context, body),
+        Header::Keep { body, .. } => return keep::parse(body).map(Some),
+        Header::NewerApiVersions { .. } => return Ok(None),
+    };
     let whole = body.len();
     let walked = walk::body(context.api as i16, context.version, &body).map_err(|why| Refused::Walk {
         api: api.key,
@@ -203,16 +209,20 @@ fn parsed<Q: Decodable>(context: &RequestContext, body: &mut Bytes) -> Result<()
 
 enum Header {
     Served { api: &'static Api, context: RequestContext, body: Bytes },
+    Keep { correlation_id: i32, body: Bytes },
     NewerApiVersions { correlation_id: i32 },
 }
 
 /// Reads the header and checks the body's counts and lengths.
 fn header(mut request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Header, Refused> {
-    let short = || Refused::Malformed("it ends within its header".into());
     if request.len() < 8 {
         return Err(short());
     }
     let (key, version, correlation_id) = (request.get_i16(), request.get_i16(), request.get_i32());
+    if key == keep::KEY && version == keep::VERSION {
+        client_id(&mut request)?;
+        return Ok(Header::Keep { correlation_id, body: request });
+    }
     let api = find(key).ok_or(Refused::Unsupported { key, version })?;
     if !(api.min..=api.max).contains(&version) {
         if api.key == ApiKey::ApiVersions && version > api.max {
@@ -220,16 +230,7 @@ fn header(mut request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Header,
         }
         return Err(Refused::Unsupported { key, version });
     }
-    if request.len() < 2 {
-        return Err(short());
-    }
-    let client_id = match request.get_i16() {
-        -1 => None,
-        length => {
-            let length = usize::try_from(length).ok().filter(|length| *length <= request.len()).ok_or_else(short)?;
-            Some(StrBytes::from_utf8(request.split_to(length)).map_err(|_| Refused::Malformed("the client id is not UTF-8".into()))?)
-        }
-    };
+    let client_id = client_id(&mut request)?;
     let malformed = |why| Refused::Walk { api: api.key, version, why };
     if walk::schema(key).is_some_and(|message| version >= message.flexible) {
         let tags = walk::header_tags(&request).map_err(malformed)?;
@@ -238,6 +239,25 @@ fn header(mut request: Bytes, peer: SocketAddr, gone: &Signal) -> Result<Header,
     walk::body(key, version, &request).map_err(malformed)?;
     let context = RequestContext { api: api.key, version, correlation_id, client_id, peer, gone: gone.clone(), batch: None };
     Ok(Header::Served { api, context, body: request })
+}
+
+fn short() -> Refused {
+    Refused::Malformed("it ends within its header".into())
+}
+
+/// The client's name for itself, in a header.
+fn client_id(request: &mut Bytes) -> Result<Option<StrBytes>, Refused> {
+    if request.len() < 2 {
+        return Err(short());
+    }
+    match request.get_i16() {
+        -1 => Ok(None),
+        length => {
+            let length = usize::try_from(length).ok().filter(|length| *length <= request.len()).ok_or_else(short)?;
+            let id = StrBytes::from_utf8(request.split_to(length));
+            id.map(Some).map_err(|_| Refused::Malformed("the client id is not UTF-8".into()))
+        }
+    }
 }
 
 /// Decodes a body that the walk has checked. Bytes behind it are tolerated, as in Kafka.

@@ -4,6 +4,7 @@ mod address;
 mod cli;
 mod cores;
 mod file;
+pub mod kept;
 mod keys;
 pub mod size;
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub settings: Settings,
     /// What the operator should know about the configuration.
     pub warnings: Vec<String>,
+    /// What a start keeps of it in the data directory: [`kept::keep`].
+    pub kept: String,
 }
 
 /// Where `/metrics` and `/health` are served.
@@ -161,6 +164,10 @@ impl Given {
             },
         };
         let metrics = self.metrics()?;
+        if let Some(directory) = self.own.get_mut("journal_dir") {
+            *directory = kept::absolute(std::path::Path::new(directory)).display().to_string();
+        }
+        let kept = kept::text(&self.own, &self.kafka);
         let log = self.log()?;
         let settings = self.settings(&log)?;
         Ok(Config {
@@ -175,6 +182,7 @@ impl Given {
             log,
             settings,
             warnings: self.warnings,
+            kept,
         })
     }
 

@@ -12,7 +12,7 @@ mod signals;
 
 use crate::{
     catalog,
-    config::{Cli, Config},
+    config::{Cli, Config, kept},
     controller, core,
     keeping::Cleaner,
     metrics::{self, process::About},
@@ -65,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let began = Instant::now();
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
+    kept::keep(&config.log.data_dir, &config.kept)?;
     screen::show(&config, &settings.nodes, metrics, &directory, &limits);
     let (events, happened) = channel();
     let cleaner = Cleaner::spawn(directory.lock.as_raw_fd(), !directory.direct)?;

@@ -9,7 +9,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub use field::{Field, Kind, Message, NEVER};
+pub use field::{Field, Kind, Message, NEVER, array, fixed, fixeds, string};
 pub use schema::REQUESTS;
 
 /// Elements of all arrays of a request together. (Kafka 4.4 has the same bound for each array.)
@@ -67,6 +67,16 @@ pub fn body(key: i16, version: i16, bytes: &[u8]) -> Result<usize, Malformed> {
     let message = schema(key).ok_or(Malformed::Key(key))?;
     let mut walk = Walk { rest: bytes, version, flexible: version >= message.flexible, elements_left: ELEMENTS_MAX };
     walk.structure(message.fields)?;
+    Ok(bytes.len() - walk.rest.len())
+}
+
+/// Checks a body of these fields, none of which is flexible. Returns how many bytes it has.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn fields(fields: &'static [Field], bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut walk = Walk { rest: bytes, version: 0, flexible: false, elements_left: ELEMENTS_MAX };
+    walk.structure(fields)?;
     Ok(bytes.len() - walk.rest.len())
 }
 

@@ -1,6 +1,6 @@
 //! What a path is, by its name, and what belongs together.
 
-use super::live::{self, Holder};
+use crate::live::{self, Holder};
 use anyhow::{Context, Result, bail};
 use engine::{
     ids::PartitionId,

@@ -13,7 +13,6 @@
 pub mod args;
 mod decode;
 mod inputs;
-mod live;
 mod progress;
 mod read;
 mod repair;

@@ -1,6 +1,6 @@
 //! Compaction on the core: which partitions are worth a round, the job for it, and the swap of what came back.
 
-use super::{super::core::Core, Keeper, RETRY_MS, earlier, let_go, survey::first_timestamp};
+use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, earlier, let_go, survey::first_timestamp};
 use crate::{
     compaction::{
         CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard,
@@ -11,7 +11,7 @@ use crate::{
     partition::{Partition, PartitionConfig, PartitionId, open::OpenError, state::SealedSegment},
     segment::swap,
 };
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 /// A round that failed is tried again after this time at first, in ms; after each further failure twice as late.
 const BACKOFF_MS_MIN: i64 = 5_000;
@@ -32,6 +32,18 @@ pub(super) struct State {
     failures: u32,
     /// Not before, in ms.
     not_before: i64,
+}
+
+impl State {
+    /// A round that failed is tried again at once.
+    pub fn retry(&mut self) {
+        self.not_before = 0;
+    }
+
+    /// A round of it is out or about to be.
+    pub fn is_busy(&self) -> bool {
+        self.is_out || self.ready.is_some()
+    }
 }
 
 /// What a look at a compacted partition shows.
@@ -182,6 +194,8 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
             return None;
         }
         let id = core.keeper.readiest()?;
+        core.keeper.looked_at.borrow_mut().insert(id);
+        let _end = LookedAt { keeper: &core.keeper, id };
         let noted = core.keeper.states.borrow_mut().get_mut(&id).and_then(|state| {
             state.ready = None;
             state.first_dirty
@@ -236,6 +250,7 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
         now_ms: 0,
         keys_max: 0,
         secret: (0, 0),
+        read_bytes: Arc::default(),
     })
 }
 
@@ -275,11 +290,13 @@ pub(in super::super) async fn finish<D: Disk>(core: &Core<D>, job: &Job, result:
                 cleaned.records.1,
                 cleaned.records.0
             );
+            core.keeper.tell(&KeepEvent::Compacted { partition: id, cleaned });
         }
         Err(error) => {
             let backoff = BACKOFF_MS_MIN.saturating_mul(1 << state.failures.min(20)).min(BACKOFF_MS_MAX);
             (state.failures, state.not_before) = (state.failures + 1, now_ms + backoff);
             tracing::warn!("compaction of {} failed: {error}; it is tried again in {} s", job.directory.display(), backoff / 1_000);
+            core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("compaction: {error}") });
         }
     }
     drop(states);

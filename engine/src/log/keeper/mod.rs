@@ -11,8 +11,11 @@
 //! [`Partition::journal_base`]: crate::partition::Partition
 
 mod compaction;
+mod event;
 mod retention;
 mod survey;
+
+pub use event::{KeepEvent, Observer};
 
 pub(super) use compaction::{finish, next_job};
 pub(super) use retention::{raise_log_start, remove_dead};
@@ -40,7 +43,7 @@ const PARTITIONS_AT_ONCE: usize = 8;
 const RETRY_MS: i64 = 5_000;
 
 /// The deadlines of a core's partitions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Keeper {
     deadlines: RefCell<Deadlines>,
     signal: Signal,
@@ -48,6 +51,11 @@ pub(super) struct Keeper {
     states: RefCell<BTreeMap<PartitionId, compaction::State>>,
     /// A round of compaction is worth while.
     work: Signal,
+    /// Only these are looked at, if it is set.
+    only: RefCell<Option<BTreeSet<PartitionId>>>,
+    /// Partitions that are looked at now.
+    looked_at: RefCell<BTreeSet<PartitionId>>,
+    observer: RefCell<Option<Observer>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +92,46 @@ impl Deadlines {
 impl Keeper {
     /// Something of a partition has changed: it is looked at as soon as possible.
     pub fn soon(&self, id: PartitionId) {
-        self.deadlines.borrow_mut().set(id, i64::MIN);
+        self.at(id, i64::MIN);
         self.signal.set();
+    }
+
+    /// As [`Keeper::soon`], and what has failed doesn't wait any longer.
+    pub fn retry(&self, id: PartitionId) {
+        if let Some(state) = self.states.borrow_mut().get_mut(&id) {
+            state.retry();
+        }
+        self.soon(id);
+    }
+
+    /// Whoever is to be told what is done, in the place of who was told before.
+    pub fn observe(&self, observer: Observer) {
+        *self.observer.borrow_mut() = Some(observer);
+    }
+
+    fn tell(&self, event: &KeepEvent) {
+        if let Some(observer) = &*self.observer.borrow() {
+            observer(event);
+        }
+    }
+
+    /// Looks at nothing but these partitions from now on.
+    pub fn only(&self, ids: &BTreeSet<PartitionId>) {
+        *self.only.borrow_mut() = Some(ids.clone());
+        *self.deadlines.borrow_mut() = Deadlines::default();
+        self.states.borrow_mut().retain(|id, _| ids.contains(id));
+        self.look_at_all(ids.iter().copied());
+    }
+
+    /// When a partition is looked at next, in ms; `None` if nothing is to come of it.
+    pub fn deadline(&self, id: PartitionId) -> Option<i64> {
+        self.deadlines.borrow().of.get(&id).copied()
+    }
+
+    /// True if something of a partition is being done, or due at `now_ms`.
+    pub fn is_busy(&self, id: PartitionId, now_ms: i64) -> bool {
+        let is_due = self.deadline(id).is_some_and(|at_ms| at_ms <= now_ms);
+        is_due || self.looked_at.borrow().contains(&id) || self.states.borrow().get(&id).is_some_and(compaction::State::is_busy)
     }
 
     /// Has all of these looked at.
@@ -105,7 +151,9 @@ impl Keeper {
     }
 
     fn at(&self, id: PartitionId, at_ms: i64) {
-        self.deadlines.borrow_mut().set(id, at_ms);
+        if self.only.borrow().as_ref().is_none_or(|only| only.contains(&id)) {
+            self.deadlines.borrow_mut().set(id, at_ms);
+        }
     }
 
     fn next(&self) -> Option<i64> {
@@ -121,10 +169,13 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
     }
     core.limits.now_ms.set(now_ms.max(core.limits.now_ms.get()));
     let due = core.keeper.deadlines.borrow_mut().take(now_ms, PARTITIONS_MAX);
+    core.keeper.looked_at.borrow_mut().extend(&due);
     stream::iter(due)
         .for_each_concurrent(PARTITIONS_AT_ONCE, async |id| {
+            let _end = LookedAt { keeper: &core.keeper, id };
             let next = look_at(log, id, now_ms).await.unwrap_or_else(|(path, error)| {
                 tracing::warn!("retention: {}: {error}; it is tried again", path.display());
+                core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("{}: {error}", path.display()) });
                 Some(now_ms + RETRY_MS)
             });
             if let Some(at_ms) = next
@@ -135,6 +186,18 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
         })
         .await;
     core.keeper.next()
+}
+
+/// A look at a partition ends, also if its caller has given up.
+struct LookedAt<'a> {
+    keeper: &'a Keeper,
+    id: PartitionId,
+}
+
+impl Drop for LookedAt<'_> {
+    fn drop(&mut self) {
+        self.keeper.looked_at.borrow_mut().remove(&self.id);
+    }
 }
 
 /// Looks at one partition. Returns when to do so again.

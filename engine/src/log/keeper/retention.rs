@@ -1,6 +1,6 @@
 //! Retention of one open partition: the verdicts of [`crate::retention`], carried out.
 
-use super::{super::core::Core, RETRY_MS, earlier, let_go};
+use super::{super::core::Core, KeepEvent, RETRY_MS, earlier, let_go};
 use crate::{
     disk::Disk,
     partition::{Partition, PartitionId, open::OpenError, state::SealedSegment},
@@ -117,6 +117,9 @@ pub(super) async fn keep<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i64) 
                             return Ok(next);
                         }
                         tell(&look.directory, &segment, next_base, why);
+                        let (base_offset, log_start) = (segment.base_offset, next_base);
+                        let log_bytes = look.log_bytes;
+                        core.keeper.tell(&KeepEvent::Condemned { partition: id, base_offset, log_start, why, facts, log_bytes });
                     }
                     Verdict::Keep(until) => {
                         watch_size(core, id, &retention, &segment);
@@ -179,7 +182,8 @@ async fn roll<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i64) -> bool {
         partition.front().base_offset() == base && !partition.is_deleted && partition.offline.is_none() && partition.no_space.is_none()
     };
     core.wait_for(|core| core.is_over() || core.look(id, stands) != Some(true)).await;
-    core.look(id, |partition| partition.front().base_offset() > base) == Some(true)
+    let begun = core.look(id, |partition| partition.front().base_offset()).filter(|begun| *begun > base);
+    begun.inspect(|begun| core.keeper.tell(&KeepEvent::Rolled { partition: id, base_offset: *begun })).is_some()
 }
 
 /// Raises the log start durably, to `before`, which is not above the high watermark. False if the partition is gone or the log has ended before.
@@ -220,13 +224,14 @@ pub(in super::super) async fn remove_dead<D: Disk>(core: &Core<D>, id: Partition
         }
         let (count, journal_base) = (partition.dead(), partition.journal_base);
         let count = partition.sealed[..count].iter().take_while(|sealed| sealed.base_offset < journal_base).count();
-        (partition.sealed.drain(..count).map(|sealed| sealed.base_offset).collect(), partition.directory.clone())
+        (partition.sealed.drain(..count).map(|sealed| (sealed.base_offset, sealed.bytes)).collect(), partition.directory.clone())
     });
     let Some((removed, directory)) = taken.filter(|(removed, _)| !removed.is_empty()) else { return Ok(()) };
-    for base_offset in removed {
+    for (base_offset, bytes) in removed {
         core.segments.remove(id, base_offset);
         // The oldest first: what a crash leaves is without a gap.
         remove_segment(&core.disk, &directory, base_offset).await.map_err(|error| (directory.clone(), error))?;
+        core.keeper.tell(&KeepEvent::Removed { partition: id, base_offset, bytes });
     }
     core.disk.sync_dir(&directory).await.map_err(|error| (directory, error))
 }

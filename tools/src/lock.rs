@@ -1,10 +1,12 @@
 //! The lock of a data directory, as Thalweg (flock) and Kafka (a record lock) take it, so that neither starts meanwhile.
 
-use crate::dump::live::{self, LOCK_FILE};
+use crate::live::{self, LOCK_FILE};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use std::{
     fs::File,
+    io::{Seek, Write},
+    os::fd::{AsRawFd, RawFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -13,16 +15,16 @@ use std::{
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The lock; it ends when this is dropped.
-pub(super) struct Lock {
-    _file: Option<File>,
+pub(crate) struct Lock {
+    file: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock of `data_dir`. A directory without one belongs to no broker.
-    pub(super) fn take(data_dir: &Path) -> Result<Lock> {
+    /// Takes the lock of `data_dir`. A directory without one belongs to no broker. `remedy` is what to do if it is taken.
+    pub(crate) fn take(data_dir: &Path, remedy: &str) -> Result<Lock> {
         let path = data_dir.join(LOCK_FILE);
         if !path.is_file() {
-            return Ok(Lock { _file: None });
+            return Ok(Lock { file: None });
         }
         let file = File::options().read(true).write(true).open(&path).with_context(|| format!("can't open {}", path.display()))?;
         let began = Instant::now();
@@ -30,11 +32,23 @@ impl Lock {
             let holder = live::holder(data_dir);
             if holder.is_some_and(|holder| holder.is_running()) || began.elapsed() > WAIT_MAX {
                 let holder = holder.map(|holder| format!(" (process {})", holder.pid)).unwrap_or_default();
-                bail!("a broker{holder} uses {}: stop it first", data_dir.display());
+                bail!("a broker{holder} uses {}: {remedy}", data_dir.display());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Lock { _file: Some(file) })
+        Ok(Lock { file: Some(file) })
+    }
+
+    /// Says in the file whose it is, as a broker does, for whoever finds it locked.
+    pub(crate) fn sign(&self) {
+        if let Some(mut file) = self.file.as_ref() {
+            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        }
+    }
+
+    /// The locked file, for a ring that is to hold it until its last I/O has ended. `None` where there is none.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(File::as_raw_fd)
     }
 }
 

@@ -1,0 +1,106 @@
+//! What retention and compaction of a core have done since its start, by partition: what `compact --broker` follows.
+
+use engine::{compaction::Job, log::KeepEvent, partition::PartitionId, retention::Why};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// What was done of one partition.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Segments that were removed.
+    pub segments: i64,
+    /// Bytes of their logs that went by `retention.ms`, by `retention.bytes`, and below the log start.
+    pub by: [i64; 3],
+    /// Rounds of compaction.
+    pub rounds: i64,
+    /// Bytes of logs that rounds have replaced, and of those in their place.
+    pub compacted: (i64, i64),
+    /// Records that went in rounds.
+    pub records: i64,
+    /// What could not be done.
+    pub failures: i64,
+    /// The last thing of these.
+    pub last_failure: Option<String>,
+    /// Verdicts that are not carried out yet, by base offset.
+    condemned: BTreeMap<i64, Why>,
+}
+
+/// The tallies of a core, and the round that is out.
+#[derive(Default)]
+pub struct Tallies {
+    of: RefCell<BTreeMap<PartitionId, Tally>>,
+    round: RefCell<Option<(PartitionId, Arc<AtomicU64>, u64)>>,
+}
+
+impl Tallies {
+    /// Takes in what the log tells.
+    pub fn note(&self, event: &KeepEvent) {
+        let mut of = self.of.borrow_mut();
+        match event {
+            KeepEvent::Condemned { partition, base_offset, why, .. } => {
+                of.entry(*partition).or_default().condemned.insert(*base_offset, *why);
+            }
+            KeepEvent::Removed { partition, base_offset, bytes } => {
+                let tally = of.entry(*partition).or_default();
+                let reason = match tally.condemned.remove(base_offset) {
+                    Some(Why::Age) => 0,
+                    Some(Why::Size) => 1,
+                    Some(Why::LogStart) | None => 2,
+                };
+                tally.segments += 1;
+                tally.by[reason] += *bytes as i64;
+            }
+            KeepEvent::Compacted { partition, cleaned } => {
+                let tally = of.entry(*partition).or_default();
+                tally.rounds += 1;
+                for group in &cleaned.groups {
+                    tally.compacted.0 += group.bytes_before as i64;
+                    tally.compacted.1 += group.bytes as i64;
+                }
+                tally.records += cleaned.gone.total() as i64;
+            }
+            KeepEvent::Failed { partition, what } => {
+                let tally = of.entry(*partition).or_default();
+                tally.failures += 1;
+                tally.last_failure = Some(what.clone());
+            }
+            KeepEvent::Rolled { .. } => {}
+        }
+    }
+
+    /// What was done of a partition.
+    #[must_use]
+    pub fn of(&self, id: PartitionId) -> Tally {
+        self.of.borrow().get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Forgets partitions that are no more.
+    pub fn retain(&self, is_there: impl Fn(PartitionId) -> bool) {
+        self.of.borrow_mut().retain(|id, _| is_there(*id));
+    }
+
+    /// A round of compaction is out. What is clean already is read once, what is dirty twice.
+    pub fn round_begins(&self, job: &Job) {
+        let sizes = job.segments.iter().map(|segment| segment.bytes * if segment.base_offset < job.first_dirty { 1 } else { 2 });
+        *self.round.borrow_mut() = Some((job.partition, Arc::clone(&job.read_bytes), sizes.sum()));
+    }
+
+    /// It has come back.
+    pub fn round_ends(&self) {
+        *self.round.borrow_mut() = None;
+    }
+
+    /// Bytes that the round of a partition has read, and of how many; zeros if none is out.
+    #[must_use]
+    pub fn progress(&self, id: PartitionId) -> (i64, i64) {
+        let round = self.round.borrow();
+        let of_it = round.as_ref().filter(|(partition, ..)| *partition == id);
+        of_it.map_or((0, 0), |(_, read, all)| (read.load(Ordering::Relaxed) as i64, *all as i64))
+    }
+}

@@ -1,0 +1,113 @@
+//! The broker's own start, its retention and compaction, and its clean stop, without clients: on a directory, or on an overlay
+//! of it.
+
+use super::{
+    Report, Size,
+    choice::{Choice, Chosen, choose},
+    home::Home,
+    measure,
+    report::Ledger,
+    watch::Watch,
+};
+use anyhow::{Context, Result, anyhow};
+use engine::{
+    compaction::{KEY_BYTES, SCRATCH},
+    disk::Disk,
+    log::{CoreStart, Log, LogError, Start, mark_clean},
+    partition::PartitionId,
+};
+use server::{catalog::Catalog, keeping::KEYS_BYTES_MAX};
+use std::{collections::BTreeSet, rc::Rc};
+
+/// Does all that is due at `now_ms` of the chosen partitions. What it does to the others is what any start does.
+pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
+    watch.says("reading the journal");
+    let start = Start::read(&disk, home.log(), rand::random()).await?;
+    let catalog = Catalog::from_bytes(start.catalog())?;
+    let (specs, chosen) = choose(choice, &catalog, home.settings())?;
+    let before = sizes(&disk, home, &chosen).await?;
+    // As many cores as the last start had: nobody moves.
+    let cores = start.finish(catalog.cores().max(1), specs, catalog.leader_epoch()).await?;
+    let ledger = Rc::new(Ledger::new(now_ms));
+    let mut open = Vec::new();
+    for (core, start) in cores.into_iter().enumerate() {
+        let ids = chosen.iter().filter(|chosen| chosen.core == core).map(|chosen| chosen.id).collect();
+        open.push(Open::begin(&disk, start, ids, &ledger, now_ms).await?);
+    }
+    for core in &open {
+        core.keep(&disk, now_ms, watch).await?;
+    }
+    let nexts: Vec<Option<i64>> = chosen.iter().map(|chosen| open[chosen.core].log.next_keeping(chosen.id)).collect();
+    let starts: Vec<i64> =
+        chosen.iter().map(|chosen| open[chosen.core].log.offsets(chosen.id).map_or(0, |offsets| offsets.log_start)).collect();
+    watch.says("closing");
+    for core in open {
+        core.close().await?;
+    }
+    // Every job has emptied its own; a Kafka that is given this directory would take it for a partition.
+    let _ = disk.remove_dir(&home.log().data_dir.join(SCRATCH)).await;
+    mark_clean(&disk, home.log()).await?;
+    let after = sizes(&disk, home, &chosen).await?;
+    let mut reports = Vec::new();
+    for (at, chosen) in chosen.into_iter().enumerate() {
+        reports.push(ledger.report(chosen, (before[at], after[at]), starts[at], nexts[at]));
+    }
+    Ok(reports)
+}
+
+async fn sizes<D: Disk>(disk: &D, home: &Home, chosen: &[Chosen]) -> Result<Vec<Size>> {
+    let mut sizes = Vec::with_capacity(chosen.len());
+    for chosen in chosen {
+        sizes.push(measure(disk, &home.log().data_dir.join(chosen.directory())).await?);
+    }
+    Ok(sizes)
+}
+
+/// The log of a core, running.
+struct Open<D: Disk> {
+    log: Log<D>,
+    lanes: tokio::task::JoinHandle<Result<(), LogError>>,
+}
+
+impl<D: Disk> Open<D> {
+    async fn begin(disk: &D, start: CoreStart, ids: BTreeSet<PartitionId>, ledger: &Rc<Ledger>, now_ms: i64) -> Result<Open<D>> {
+        let log = Log::open(disk.clone(), start).await?;
+        let told = Rc::clone(ledger);
+        log.observe_keeping(Box::new(move |event| told.note(event)));
+        log.keep_only(&ids);
+        let lanes = tokio::task::spawn_local({
+            let log = log.clone();
+            async move { log.run().await }
+        });
+        // So that every deadline is known exactly.
+        log.ready(&ids.into_iter().collect::<Vec<_>>()).await?;
+        log.keep(now_ms).await;
+        Ok(Open { log, lanes })
+    }
+
+    /// Retention and compaction until nothing is due any more.
+    async fn keep(&self, disk: &D, now_ms: i64, watch: &Watch) -> Result<()> {
+        while !self.lanes.is_finished() {
+            let next = self.log.keep(now_ms).await;
+            let secret = (rand::random(), rand::random());
+            if let Some(job) = self.log.next_cleaning(now_ms, KEYS_BYTES_MAX / KEY_BYTES, secret).await {
+                let result = watch.on(&job, job.run(disk)).await;
+                self.log.finish_cleaning(&job, result, now_ms).await;
+            } else if next.is_none_or(|at_ms| at_ms > now_ms) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A clean stop of this core.
+    async fn close(self) -> Result<()> {
+        let closed = self.log.close().await;
+        match self.lanes.await {
+            Ok(Ok(())) => closed.map_err(anyhow::Error::from),
+            Ok(Err(error)) => Err(anyhow::Error::from(error)),
+            Err(panic) => Err(anyhow!("a bug: {panic}; please report it")),
+        }
+        .context("the next run or start recovers what was done until here")
+    }
+}
