@@ -30,7 +30,7 @@ const GROUP: &str = "billing & more";
 const PARTITIONS: i32 = 3;
 const READ_AT_FIRST: usize = 7_000;
 
-const CONFIGS: &str = "org.apache.kafka.tools.ConfigCommand";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 
@@ -46,14 +46,17 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         let described = scratch.path().join("configs.txt");
         std::fs::write(&described, describe_configs(&kafka, &["--all"])?)?;
         let there = Seen::of(&kafka)?;
+        let mut ours = Broker::prepare(scratch, options(Kind::Thalweg))?;
+        let running = import(kafka.data(), ours.data(), &[])?.output_of_failure()?;
+        ensure!(running.contains("a broker uses"), "{running}");
         kafka.stop()?;
 
         let source = hashes(kafka.data())?;
-        let mut ours = Broker::prepare(scratch, options(Kind::Thalweg))?;
         let dry = import(kafka.data(), ours.data(), &["--dry-run", "--configs", text(&described)])?.output_of_success()?;
         ensure!(dry.contains("nothing was written"), "{dry}");
         ensure!(std::fs::read_dir(ours.data())?.next().is_none(), "a dry run writes nothing");
         let said = import(kafka.data(), ours.data(), &["--configs", text(&described)])?.output_of_success()?;
+        println!("{said}");
         ensure!(!said.contains("note:"), "nothing is to be noted of a clean import with configs:\n{said}");
         ensure!(hashes(kafka.data())? == source, "an import changes nothing of its source");
         let again = import(kafka.data(), ours.data(), &[])?.output_of_failure()?;
@@ -107,7 +110,8 @@ fn a_killed_kafka_is_imported_however_often_the_import_is_killed() {
         let mut looked = false;
         let mut command = || {
             // Once in between a broker runs on what is there: nothing of the topics, or all.
-            if !std::mem::replace(&mut looked, data.join(".import").exists()) && looked {
+            if !looked && data.join(".import").exists() {
+                looked = true;
                 ours.launch()?;
                 let topics = topics_of(&ours)?;
                 ours.stop()?;

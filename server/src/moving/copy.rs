@@ -11,11 +11,12 @@ use engine::{
         file_name, parse_file_name,
     },
 };
-use rustix::fs::ioctl_ficlone;
+use rustix::fs::{Advice, fadvise, ioctl_ficlone};
 use std::{
     collections::BTreeMap,
     fs::{self, File, FileTimes},
-    io::Write,
+    io::{self, Write},
+    num::NonZeroU64,
     path::PathBuf,
 };
 
@@ -169,12 +170,12 @@ impl<'a> Copier<'a> {
         // Where the filesystem can share blocks nothing is written; the walk then only checks.
         let cloned = self.task.reader == Reader::Thalweg && ioctl_ficlone(&out, &source).is_ok();
         self.indexes = Indexes::new(base);
-        let mut write_error = None;
+        let (mut write_error, mut written) = (None, Written::default());
         let stop = loop {
             let progress = self.progress;
             let mut sink = |bytes: &[u8]| {
                 progress.add(bytes.len() as u64);
-                if cloned { Ok(()) } else { out.write_all(bytes).inspect_err(|error| write_error = Some(error.kind())) }
+                if cloned { Ok(()) } else { written.write(&mut out, bytes).inspect_err(|error| write_error = Some(error.kind())) }
             };
             match walk.advance(&mut sink) {
                 Ok(Ok((position, header, range))) => self.batch(position, &header, walk.bytes(range)),
@@ -315,6 +316,30 @@ impl<'a> Copier<'a> {
         }
         files::sync_dir(&self.task.to)?;
         Ok(self.copied)
+    }
+}
+
+/// Bytes of a file after which the kernel is told to begin writing them out.
+const WRITE_OUT_BYTES: u64 = 32 << 20;
+
+/// How much of a file was written, and how much of that the kernel was told to write out. The flush at the end then waits for little, and
+/// the copy doesn't drive other files' pages out of memory.
+#[derive(Default)]
+struct Written {
+    bytes: u64,
+    told: u64,
+}
+
+impl Written {
+    fn write(&mut self, out: &mut File, bytes: &[u8]) -> io::Result<()> {
+        out.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        if self.bytes - self.told >= WRITE_OUT_BYTES {
+            // From the beginning: what was written out since the last time gives up its memory.
+            let _ = fadvise(&*out, 0, NonZeroU64::new(self.bytes), Advice::DontNeed);
+            self.told = self.bytes;
+        }
+        Ok(())
     }
 }
 

@@ -34,3 +34,16 @@ fn failed(what: &str, path: &Path, error: io::Error) -> anyhow::Error {
     };
     anyhow::anyhow!("can't {what} {} ({error}){remedy}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do() {
+        let said = failed("write", Path::new("/mnt/out/0.log"), io::Error::from_raw_os_error(libc::ENOSPC)).to_string();
+        assert!(said.contains("/mnt/out/0.log") && said.contains("the disk is full. Make room and run this again"), "{said}");
+        let said = space::check(Path::new("/no/such/place"), u64::MAX).unwrap_err().to_string();
+        assert!(said.contains("Nothing was written"), "{said}");
+    }
+}

@@ -29,9 +29,12 @@ pub(super) struct Known {
 
 #[derive(Debug, Default)]
 struct Described {
-    /// `--all` was given: what isn't in `set` has Kafka's default.
+    /// `--all` was given: what is in neither map has Kafka's default.
     complete: bool,
+    /// Set on the topic.
     set: Configs,
+    /// What its brokers' settings made of the others.
+    of_broker: Configs,
 }
 
 /// The configs of one topic here, and what the operator should know of them.
@@ -77,9 +80,13 @@ impl Known {
             let Some((name, value)) = line.split_once('=') else { continue };
             match &mut current {
                 Some(described) => {
-                    if let Some((value, true)) = described_value(value) {
-                        described.set.insert(name.to_owned(), value.to_owned());
-                    }
+                    let Some((value, source)) = described_value(value) else { continue };
+                    let to = match source {
+                        "" | "DEFAULT_CONFIG" => continue,
+                        "DYNAMIC_TOPIC_CONFIG" => &mut described.set,
+                        _ => &mut described.of_broker,
+                    };
+                    to.insert(name.to_owned(), value.to_owned());
                 }
                 None => drop(properties.insert(name.trim().to_owned(), value.trim().to_owned())),
             }
@@ -107,7 +114,10 @@ impl Known {
             if resolved.configs.contains_key(setting.name) {
                 continue;
             }
-            let of_broker = if complete { None } else { self.of_broker(setting.synonyms) };
+            let of_broker = match described.filter(|_| complete) {
+                Some(described) => described.of_broker.get(setting.name).cloned(),
+                None => self.of_broker(setting.synonyms),
+            };
             let theirs = of_broker.or(setting.default.map(str::to_owned));
             let ours = of_topic(setting, &Configs::new(), catalog, settings).value;
             if let Some(value) = theirs.filter(|value| ours.as_ref() != Some(value) && setting.validate(value).is_ok()) {
@@ -174,11 +184,11 @@ fn heading(line: &str) -> Option<(&str, &str)> {
     Some((kind, rest.strip_suffix(" are:")?))
 }
 
-/// The value in `604800000 sensitive=false synonyms={DEFAULT_CONFIG:…}`, and whether anybody has set it.
-fn described_value(text: &str) -> Option<(&str, bool)> {
+/// Value and source in `604800000 sensitive=false synonyms={DEFAULT_CONFIG:…}`: the first synonym is the one that counts.
+fn described_value(text: &str) -> Option<(&str, &str)> {
     let (value, rest) = text.rsplit_once(" sensitive=")?;
     let source = rest.split_once("synonyms={")?.1.split_once(':').map_or("", |(source, _)| source);
-    Some((value, !source.is_empty() && source != "DEFAULT_CONFIG"))
+    Some((value, source))
 }
 
 #[cfg(test)]
@@ -189,6 +199,7 @@ mod tests {
 All configs for topic orders are:
   cleanup.policy=compact,delete sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:cleanup.policy=compact,delete, DEFAULT_CONFIG:log.cleanup.policy=delete}
   retention.ms=7200000 sensitive=false synonyms={STATIC_BROKER_CONFIG:log.retention.hours=2}
+  min.insync.replicas=1 sensitive=false synonyms={DYNAMIC_DEFAULT_BROKER_CONFIG:min.insync.replicas=1, DEFAULT_CONFIG:min.insync.replicas=1}
   segment.bytes=1073741824 sensitive=false synonyms={DEFAULT_CONFIG:log.segment.bytes=1073741824}
   leader.replication.throttled.replicas= sensitive=false synonyms={}
 ";

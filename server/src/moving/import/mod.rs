@@ -23,7 +23,7 @@ use super::{
     select, space,
 };
 use crate::{
-    catalog::{CONSUMER_OFFSETS, Catalog, Change, Configs},
+    catalog::{CONSUMER_OFFSETS, Catalog, Change, Configs, start::new_partitions},
     config::{Cli, Config, ImportArgs, size},
 };
 use anyhow::{Result, bail};
@@ -100,6 +100,9 @@ fn choose(kafka: &Kafka, metadata: Option<&Metadata>, args: &ImportArgs) -> Resu
             notes.push(format!("{topic}: left out, since that Kafka has deleted it"));
             chosen.remove(&topic);
         }
+    }
+    if chosen.is_empty() {
+        bail!("that Kafka has deleted these topics: there is nothing to import from {place}");
     }
     if !kafka.clean {
         notes.push("that Kafka was not stopped cleanly: logs are checked as its recovery would, and cut where they are not whole".into());
@@ -241,7 +244,7 @@ impl Plan {
         let mut after = catalog.clone();
         let mut changes = vec![Change::ProducerIds { next: producer_id }];
         for topic in &self.topics {
-            let partitions = target::placed(&after, &topic.name, topic.partitions.len(), cores);
+            let partitions = new_partitions(&after, &topic.name, 0, topic.partitions.len(), cores);
             let change = Change::TopicCreated {
                 name: topic.name.clone(),
                 id: topic.id,

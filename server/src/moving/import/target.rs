@@ -2,9 +2,10 @@
 //! durable all at once, or not at all.
 
 use crate::{
-    catalog::{Catalog, Change, RecordsError, placement, records::decision, start as catalog_start},
+    catalog::{Catalog, Change, RecordsError, records::decision, start as catalog_start},
     config::Config,
     controller::now_ms,
+    moving::files,
     net,
     start::checks::{self, Directory},
 };
@@ -44,7 +45,7 @@ pub(super) fn check_foreign(config: &Config) -> Result<()> {
     if !path.is_dir() {
         return Ok(());
     }
-    for name in super::super::files::names(path)? {
+    for name in files::names(path)? {
         let directory = path.join(&name);
         let is_partition = parse_directory_name(&name).is_some() && directory.join(PARTITION_METADATA).exists();
         if is_partition && !directory.join(MARK_FILE).exists() {
@@ -140,10 +141,4 @@ impl Running {
     pub(super) fn log(&self, core: usize) -> &Log<UringDisk> {
         &self.logs[core]
     }
-}
-
-/// A topic's partitions, numbered and placed as a creation does.
-pub(super) fn placed(catalog: &Catalog, topic: &str, count: usize, cores: usize) -> Vec<crate::catalog::change::Placed> {
-    debug_assert!(placement::rule(topic, 0, cores) < cores);
-    catalog_start::new_partitions(catalog, topic, 0, count, cores)
 }
