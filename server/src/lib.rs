@@ -15,6 +15,7 @@ pub mod groups;
 pub mod keeping;
 pub mod large_produce;
 pub mod metrics;
+pub mod moving;
 pub mod net;
 pub mod outbox;
 pub mod settings;

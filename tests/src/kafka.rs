@@ -67,6 +67,13 @@ pub fn tool(class: &str, arguments: &[&str]) -> Result<String> {
     output(command)
 }
 
+/// A shell script that does what the tool of Kafka's `bin` directory does.
+pub fn tool_script(class: &str) -> Result<String> {
+    let command = java(class, 256)?;
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| format!("'{}'", word.to_string_lossy()));
+    Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.collect::<Vec<_>>().join(" ")))
+}
+
 /// Writes the configuration of a single KRaft node, formats its directory if it is new, and gives the command that runs it.
 pub fn broker_command(data: &Path, port: u16, controller_port: u16) -> Result<Command> {
     let config = data.with_extension("properties");
@@ -75,7 +82,7 @@ pub fn broker_command(data: &Path, port: u16, controller_port: u16) -> Result<Co
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\ncontroller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
-         offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\n",
+         offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\nlog.cleaner.backoff.ms=500\n",
         data.display()
     );
     std::fs::write(&config, text).context("configuration of Kafka")?;

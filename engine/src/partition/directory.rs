@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! orders-0/thalweg.partition     "version: 0\npartition: 7\n"   made by Thalweg: if the catalog does not know it, it goes
+//!                                "flushed: true\n" as well     made by an import: all of its files are durable
 //! orders-0/partition.metadata    "version: 0\ntopic_id: …"      Kafka's: the topic's id, which decides whose it is
 //! orders-0/00000000000000000000.log …
 //! ```
@@ -21,6 +22,8 @@ use uuid::Uuid;
 
 /// Our own file: the directory was made by Thalweg, for the partition of this number.
 pub const MARK_FILE: &str = "thalweg.partition";
+/// The line of the mark that says that all files of the directory are durable.
+const FLUSHED: &str = "flushed: true";
 
 /// What a directory says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Directory {
     pub topic_id: Option<Uuid>,
     /// The partition that Thalweg made it for.
     pub mark: Option<PartitionId>,
+    /// The mark says that all of its files are durable: an import made it.
+    pub flushed: bool,
     /// Its files.
     pub files: PartitionFiles,
 }
@@ -57,7 +62,8 @@ pub async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Directory
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(Some(Directory { topic_id: read_topic_id(disk, path).await?, mark: read_mark(disk, path).await?, files }))
+    let (mark, flushed) = read_mark(disk, path).await?;
+    Ok(Some(Directory { topic_id: read_topic_id(disk, path).await?, mark, flushed, files }))
 }
 
 /// The topic's id in `partition.metadata`; `None` if the file is missing or not whole.
@@ -68,9 +74,16 @@ pub async fn read_topic_id<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<
     Ok(read_text(disk, &path.join(PARTITION_METADATA)).await?.and_then(|text| decode_metadata(&text).ok()))
 }
 
-async fn read_mark<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<PartitionId>> {
+async fn read_mark<D: Disk>(disk: &D, path: &Path) -> io::Result<(Option<PartitionId>, bool)> {
     let text = read_text(disk, &path.join(MARK_FILE)).await?.unwrap_or_default();
-    Ok(text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId))
+    let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
+    Ok((mark, mark.is_some() && text.lines().any(|line| line == FLUSHED)))
+}
+
+/// The mark of a directory that an import has made and flushed whole. Until a start has taken it over, it is a left-over.
+#[must_use]
+pub fn import_mark() -> String {
+    format!("version: 0\npartition: 0\n{FLUSHED}\n")
 }
 
 /// A small text file; `None` if it does not exist or is not UTF-8.

@@ -101,7 +101,7 @@ pub fn of_broker(setting: &Setting, dynamic: Source, catalog: &Catalog, settings
 }
 
 /// A value in another unit. Negative ones mean "no bound" in every unit.
-fn scaled(value: &str, factor: i64) -> String {
+pub(crate) fn scaled(value: &str, factor: i64) -> String {
     match value.trim().parse::<i64>() {
         Ok(number) if factor != 1 => if number < 0 { -1 } else { number.saturating_mul(factor) }.to_string(),
         _ => value.to_owned(),

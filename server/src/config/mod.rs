@@ -9,7 +9,7 @@ mod keys;
 pub mod size;
 
 pub use address::Address;
-pub use cli::Cli;
+pub use cli::{Cli, Command, ExportArgs, ImportArgs};
 
 use crate::{
     catalog::{broker_configs, settings::Kind},

@@ -7,7 +7,7 @@
 //! | 2 | group | `GroupMetadataValue` 0 to 4; version 3 is written |
 //! | 3 and above | other group protocols | skipped |
 
-mod cursor;
+pub(crate) mod cursor;
 mod group;
 mod offset;
 

@@ -3,7 +3,7 @@
 //! The start: checks and ports, then the lock, then what the engine recovers for all cores together, then a thread per
 //! core. The stop: no more connections, waiting requests answered, logs closed, the clean mark.
 
-mod checks;
+pub(crate) mod checks;
 mod host;
 mod listen;
 mod port;
@@ -204,7 +204,7 @@ impl Broker {
     }
 }
 
-fn init_log(level: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn init_log(level: Option<&str>) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
     let filter = match (std::env::var("RUST_LOG"), level) {
         (_, Some(level)) => {

@@ -18,7 +18,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * Writes one of everything to a topic, and prints everything that a topic holds, one line a record, so that two brokers can be compared.
  *
- * <p>{@code {"cmd":"write","bootstrap":…,"topic":…,"transactions":true}} or {@code {"cmd":"dump","bootstrap":…,"topic":…,"isolation":…}}.
+ * <p>{@code {"cmd":"write","bootstrap":…,"topic":…,"transactions":true,"days":…}} or {@code {"cmd":"dump","bootstrap":…,"topic":…,"isolation":…}}.
  */
 public final class Exchange {
     private static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
@@ -34,14 +34,16 @@ public final class Exchange {
         return new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer());
     }
 
-    /** Six days ago: in the past, and within the seven days that both brokers keep records by default. */
-    private static final long FIRST_TIMESTAMP_MS = System.currentTimeMillis() - 6 * 86_400_000L;
+    /** So many days ago; without being told six: in the past, and within the seven days that both brokers keep records by default. */
+    private static long firstTimestampMs(JsonNode task) {
+        return System.currentTimeMillis() - task.path("days").asLong(6) * 86_400_000L;
+    }
 
     /** Record n: every third without a key, every seventh without a value, every second with headers, timestamps of its own. */
-    private static ProducerRecord<String, String> record(String topic, String name, int n) {
+    private static ProducerRecord<String, String> record(String topic, long first, String name, int n) {
         String key = n % 3 == 0 ? null : "key-" + n;
         String value = n % 7 == 0 ? null : name + "-" + n + "-" + "ä".repeat(n % 50);
-        ProducerRecord<String, String> record = new ProducerRecord<>(topic, n % 3, FIRST_TIMESTAMP_MS + n * 1000L, key, value);
+        ProducerRecord<String, String> record = new ProducerRecord<>(topic, n % 3, first + n * 1000L, key, value);
         if (n % 2 == 0) {
             record.headers().add("number", Integer.toString(n).getBytes()).add("empty", new byte[0]).add("null", null);
         }
@@ -50,9 +52,10 @@ public final class Exchange {
 
     private static void write(JsonNode task) {
         String topic = task.get("topic").asText();
+        long first = firstTimestampMs(task);
         for (String codec : CODECS) {
             try (KafkaProducer<String, String> producer = open(producer(task, codec))) {
-                for (int n = 0; n < 500; n++) producer.send(record(topic, codec, n));
+                for (int n = 0; n < 500; n++) producer.send(record(topic, first, codec, n));
             }
             if (!task.get("transactions").asBoolean()) continue;
             Properties settings = producer(task, codec);
@@ -61,7 +64,7 @@ public final class Exchange {
                 producer.initTransactions();
                 for (int round = 0; round < 4; round++) {
                     producer.beginTransaction();
-                    for (int n = 0; n < 100; n++) producer.send(record(topic, codec + "-transaction-" + round, n));
+                    for (int n = 0; n < 100; n++) producer.send(record(topic, first, codec + "-transaction-" + round, n));
                     if (round % 2 == 0) {
                         producer.commitTransaction();
                     } else {

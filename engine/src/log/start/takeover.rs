@@ -94,8 +94,9 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     if !scan.stop.is_end() {
         tracing::warn!("{} is cut at byte {} of {}: {}", log.display(), scan.end.position, image.file_bytes(), scan.stop);
     }
-    // What a Kafka wrote was flushed by its stop or its recovery, or copied; what we wrote and no journal names may be neither.
-    let flushed = if found.mark.is_some() { 0 } else { scan.end.position };
+    // What a Kafka wrote was flushed by its stop or its recovery, or copied, by an import with a flush; what we wrote and no journal
+    // names may be neither.
+    let flushed = if found.mark.is_some() && !found.flushed { 0 } else { scan.end.position };
     recovery.settle(&mut image, flushed, scan.end.position).await.map_err(disk_error(&log))?;
     let abandoned = producers.abandon();
     if !abandoned.is_empty() {

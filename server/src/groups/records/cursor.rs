@@ -3,7 +3,7 @@
 use super::Unreadable;
 
 /// What is left to read.
-pub(super) struct Cursor<'a>(pub &'a [u8]);
+pub(crate) struct Cursor<'a>(pub &'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {

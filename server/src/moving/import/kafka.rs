@@ -1,0 +1,163 @@
+//! The log directories of a stopped Kafka: which partitions they hold, and what its checkpoints say of them.
+
+use crate::moving::{failed, files, lock::Lock, select::is_internal};
+use anyhow::{Context, Result, bail};
+use engine::segment::{FileKind, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+
+const CLEAN: &str = ".kafka_cleanshutdown";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const META_PROPERTIES: &str = "meta.properties";
+/// The directory of KRaft's own log.
+const CLUSTER_METADATA: &str = "__cluster_metadata-0";
+
+/// Offsets by topic and partition.
+type Checkpoint = BTreeMap<(String, i32), i64>;
+
+/// A partition that a Kafka wrote.
+#[derive(Clone, Debug)]
+pub(super) struct Partition {
+    pub(super) directory: PathBuf,
+    pub(super) id: Uuid,
+    /// The first offset that is to be read, 0 if it is the first segment's.
+    pub(super) log_start: i64,
+    /// That Kafka was not stopped cleanly: from here on its recovery would cut what isn't whole.
+    pub(super) torn_from: Option<i64>,
+    /// Its logs, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// Everything that is in the directories.
+pub(super) struct Kafka {
+    /// By topic and index.
+    pub(super) topics: BTreeMap<String, BTreeMap<i32, Partition>>,
+    /// KRaft's own log, if it is there.
+    pub(super) metadata: Option<PathBuf>,
+    /// The id of the node that wrote all this.
+    pub(super) node_id: Option<String>,
+    /// Every directory has the mark of a clean stop.
+    pub(super) clean: bool,
+    _locks: Vec<Lock>,
+}
+
+impl Kafka {
+    /// Reads the directories and holds their locks.
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Kafka> {
+        let mut kafka = Kafka { topics: BTreeMap::new(), metadata: None, node_id: None, clean: true, _locks: Vec::new() };
+        for path in paths {
+            kafka.add(path)?;
+        }
+        Ok(kafka)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let names = files::names(path)?;
+        if names.iter().any(|name| name == "__catalog-0") {
+            bail!("{} is a data directory of Thalweg, not of a Kafka", path.display());
+        }
+        let properties = files::text(&path.join(META_PROPERTIES))?;
+        if properties.is_none() && !names.iter().any(|name| path.join(name).join(PARTITION_METADATA).exists()) {
+            bail!("{} is no log directory of a Kafka: neither {META_PROPERTIES} nor a partition is in it", path.display());
+        }
+        self._locks.push(Lock::take(path)?);
+        let node = properties.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("node.id="));
+        self.node_id = self.node_id.take().or(node.map(|id| id.trim().to_owned()));
+        let clean = path.join(CLEAN).exists();
+        self.clean &= clean;
+        let log_starts = checkpoint(&path.join(LOG_STARTS))?;
+        let recovery_points = checkpoint(&path.join(RECOVERY_POINTS))?;
+        for name in &names {
+            let directory = path.join(name);
+            // What that Kafka has set aside has other names: `-stray`, `-delete`, `-future`.
+            let Some((topic, index)) = parse_directory_name(name).filter(|_| directory.is_dir()) else { continue };
+            if name == CLUSTER_METADATA {
+                self.metadata = Some(directory);
+                continue;
+            }
+            let key = (topic.to_owned(), index);
+            let partition = Partition {
+                id: topic_id(&directory)?,
+                bytes: bytes(&directory)?,
+                log_start: log_starts.get(&key).copied().unwrap_or(0),
+                torn_from: (!clean).then(|| recovery_points.get(&key).copied().unwrap_or(0)),
+                directory,
+            };
+            let others = self.topics.entry(key.0).or_default();
+            if let Some(other) = others.get(&index) {
+                bail!(
+                    "{} and {} hold the same partition: leave one of the directories out",
+                    other.directory.display(),
+                    partition.directory.display()
+                );
+            }
+            others.insert(index, partition);
+        }
+        Ok(())
+    }
+
+    /// The directories of one of the broker's own topics.
+    pub(super) fn directories(&self, topic: &str) -> Vec<PathBuf> {
+        self.topics.get(topic).into_iter().flat_map(|partitions| partitions.values().map(|partition| partition.directory.clone())).collect()
+    }
+
+    /// The id of a topic, and its partitions by index: all of `count` if that is known.
+    pub(super) fn partitions(&self, topic: &str, count: Option<i32>) -> Result<(Uuid, Vec<&Partition>)> {
+        let found = &self.topics[topic];
+        let count = count.unwrap_or(0).max(found.last_key_value().map_or(0, |(last, _)| last + 1));
+        let all = (0..count).map(|index| {
+            found.get(&index).with_context(|| {
+                format!("partition {index} of topic {topic} is in none of the given directories: name all log.dirs of that Kafka, or leave the topic out")
+            })
+        });
+        let all: Vec<&Partition> = all.collect::<Result<_>>()?;
+        let id = all[0].id;
+        if let Some(other) = all.iter().find(|partition| partition.id != id) {
+            bail!("{} belongs to another topic of the name {topic} (id {}, not {id}): move it away", other.directory.display(), other.id);
+        }
+        Ok((id, all))
+    }
+
+    /// The topics that clients made.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.topics.keys().map(String::as_str).filter(|topic| !is_internal(topic))
+    }
+}
+
+fn topic_id(directory: &Path) -> Result<Uuid> {
+    let path = directory.join(PARTITION_METADATA);
+    let text = files::text(&path)?;
+    text.and_then(|text| decode_metadata(&text).ok()).with_context(|| {
+        format!(
+            "{} is missing or damaged: start that Kafka (2.8 or newer), which writes it, and stop it; or move the directory away",
+            path.display()
+        )
+    })
+}
+
+fn bytes(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for name in files::names(directory)? {
+        if let Some((_, FileKind::Log)) = parse_file_name(&name) {
+            let path = directory.join(name);
+            bytes += fs::metadata(&path).map_err(|error| failed("look at", &path, error))?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// `0`, the count, then a line for each partition: topic, index, offset. One that is not there, or is damaged, says nothing.
+fn checkpoint(path: &Path) -> Result<Checkpoint> {
+    let text = files::text(path)?.unwrap_or_default();
+    let line = |line: &str| {
+        let mut fields = line.split(' ');
+        let key = (fields.next()?.to_owned(), fields.next()?.parse().ok()?);
+        Some((key, fields.next()?.trim().parse().ok()?))
+    };
+    Ok(text.lines().skip(2).filter_map(line).collect())
+}
