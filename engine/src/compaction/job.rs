@@ -258,6 +258,14 @@ impl Job {
         let bytes = writer.finish(disk).await?;
         cleaned.bytes.1 += bytes;
         if is_same && has_transactions == group[0].has_transactions {
+            // A log that is clean already must not need twice its space.
+            for kind in FileKind::ALL {
+                let path = self.scratch.join(cleaned_name(group[0].base_offset, kind));
+                match disk.remove(&path).await {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+                    _ => {}
+                }
+            }
             return Ok(());
         }
         let bases = group.iter().map(|segment| segment.base_offset).collect();

@@ -43,6 +43,9 @@ pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: 
     range
 }
 
+/// Segments of a group: all of them are open while the new one takes their place.
+const GROUP_SEGMENTS_MAX: usize = 256;
+
 /// Groups neighbours that fit into one segment of `segment_bytes`, whose offsets fit its indexes: `sizes` are base offsets
 /// and bytes, `end` is the offset behind the last. Returns how many each group takes.
 #[must_use]
@@ -54,7 +57,7 @@ pub fn groups(sizes: &[(i64, u64)], end: i64, segment_bytes: u64) -> Vec<usize> 
         let mut count = 1;
         while let Some((_, more)) = sizes.get(at + count) {
             let last = sizes.get(at + count + 1).map_or(end, |next| next.0) - 1;
-            if bytes + more > segment_bytes || last - first > i64::from(i32::MAX) {
+            if bytes + more > segment_bytes || last - first > i64::from(i32::MAX) || count == GROUP_SEGMENTS_MAX {
                 break;
             }
             bytes += more;
