@@ -144,6 +144,10 @@ impl Producers {
 
 /// A head's producer and a snapshot's. The snapshot is the newer one where segments below the log start are not scanned.
 fn merge(mut head: ProducerState, snapshot: ProducerState) -> ProducerState {
+    // An epoch only rises: a marker that ended a transaction with a new one (KIP-890) leaves no batches, and is the newer all the same.
+    if head.epoch > snapshot.epoch {
+        return head;
+    }
     let last = |state: &ProducerState| state.batches.last().map_or(-1, |batch| batch.last_offset);
     if last(&snapshot) <= last(&head) {
         return head;
@@ -155,4 +159,33 @@ fn merge(mut head: ProducerState, snapshot: ProducerState) -> ProducerState {
     let surplus = head.batches.len().saturating_sub(PRODUCER_BATCHES_MAX);
     let batches = head.batches.split_off(surplus);
     ProducerState { batches, ..snapshot }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(epoch: i16, transaction_first_offset: i64, last_offset: Option<i64>) -> ProducerState {
+        let batch = |last_offset| SequencedBatch { last_sequence: 0, last_offset, offset_delta: 0, timestamp: 0 };
+        ProducerState {
+            producer_id: 7,
+            epoch,
+            coordinator_epoch: 0,
+            last_timestamp: 0,
+            transaction_first_offset,
+            batches: last_offset.into_iter().map(batch).collect(),
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_a_marker_of_a_new_epoch_ended_stays_ended() {
+        let ended = state(3, NO_TRANSACTION, None);
+        assert_eq!(merge(ended.clone(), state(2, 167, Some(200))), ended);
+    }
+
+    #[test]
+    fn a_snapshot_above_the_log_start_is_newer_than_a_head_below_it() {
+        assert_eq!(merge(state(2, NO_TRANSACTION, Some(9)), state(3, 20, Some(30))), state(3, 20, Some(30)));
+        assert_eq!(merge(state(2, NO_TRANSACTION, Some(30)), state(2, 9, Some(9))), state(2, NO_TRANSACTION, Some(30)));
+    }
 }
