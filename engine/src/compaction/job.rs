@@ -4,6 +4,7 @@ use super::{
     filter::{Filter, Gone, Outcome},
     key_map::KeyMap,
     plan,
+    progress::Progress,
     transactions::Transactions,
 };
 use crate::{
@@ -17,10 +18,6 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
 /// Where jobs write, in the data directory. A start removes it.
@@ -80,7 +77,7 @@ pub struct Job {
     /// The secret of its hashes: random.
     pub secret: (u64, u64),
     /// Bytes of log that it has read so far, for whoever watches: the dirty part is read twice.
-    pub read_bytes: Arc<AtomicU64>,
+    pub progress: Progress,
 }
 
 /// Segments that become one.
@@ -192,7 +189,7 @@ impl Job {
             let reader = disk.open_reader(&path).await.map_err(at(&path))?;
             let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
             while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
-                self.read_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                self.progress.add(header.size());
                 let is_aborted = match header.is_control() {
                     true => {
                         transactions.marker(&header, ControlRecord::of_batch(&header, batch));
@@ -233,7 +230,7 @@ impl Job {
             let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
             while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
                 let corrupt = |what| CleanError::Corrupt { path: path.clone(), position, what };
-                self.read_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                self.progress.add(header.size());
                 let (outcome, aborted) = filter.judge(&header, batch, transactions, &mut cleaned.gone).map_err(corrupt)?;
                 cleaned.records.0 += header.record_count().max(0) as u64;
                 match outcome {

@@ -16,9 +16,11 @@ mod filter;
 mod job;
 mod key_map;
 pub mod plan;
+mod progress;
 mod transactions;
 
 pub use checkpoint::{read_first_dirty, write_first_dirty};
 pub use filter::Gone;
 pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard};
 pub use key_map::KEY_BYTES;
+pub use progress::Progress;

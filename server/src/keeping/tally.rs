@@ -1,14 +1,12 @@
 //! What retention and compaction of a core have done since its start, by partition: what `compact --broker` follows.
 
-use engine::{compaction::Job, log::KeepEvent, partition::PartitionId, retention::Why};
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use engine::{
+    compaction::{Job, Progress},
+    log::KeepEvent,
+    partition::PartitionId,
+    retention::Why,
 };
+use std::{cell::RefCell, collections::BTreeMap};
 
 /// What was done of one partition.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +33,7 @@ pub struct Tally {
 #[derive(Default)]
 pub struct Tallies {
     of: RefCell<BTreeMap<PartitionId, Tally>>,
-    round: RefCell<Option<(PartitionId, Arc<AtomicU64>, u64)>>,
+    round: RefCell<Option<(PartitionId, Progress, u64)>>,
 }
 
 impl Tallies {
@@ -88,7 +86,7 @@ impl Tallies {
     /// A round of compaction is out. What is clean already is read once, what is dirty twice.
     pub fn round_begins(&self, job: &Job) {
         let sizes = job.segments.iter().map(|segment| segment.bytes * if segment.base_offset < job.first_dirty { 1 } else { 2 });
-        *self.round.borrow_mut() = Some((job.partition, Arc::clone(&job.read_bytes), sizes.sum()));
+        *self.round.borrow_mut() = Some((job.partition, job.progress.clone(), sizes.sum()));
     }
 
     /// It has come back.
@@ -101,6 +99,6 @@ impl Tallies {
     pub fn progress(&self, id: PartitionId) -> (i64, i64) {
         let round = self.round.borrow();
         let of_it = round.as_ref().filter(|(partition, ..)| *partition == id);
-        of_it.map_or((0, 0), |(_, read, all)| (read.load(Ordering::Relaxed) as i64, *all as i64))
+        of_it.map_or((0, 0), |(_, read, all)| (read.bytes() as i64, *all as i64))
     }
 }

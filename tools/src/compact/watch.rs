@@ -5,7 +5,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::Cell,
     future::Future,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -65,11 +64,11 @@ impl Watch {
         let result = loop {
             tokio::select! {
                 result = &mut work => break result,
-                _ = ticks.tick() => self.bar.set_position(job.read_bytes.load(Ordering::Relaxed)),
+                _ = ticks.tick() => self.bar.set_position(job.progress.bytes()),
             }
         };
         self.took.set(self.took.get() + began.elapsed());
-        self.read_bytes.set(self.read_bytes.get() + job.read_bytes.load(Ordering::Relaxed));
+        self.read_bytes.set(self.read_bytes.get() + job.progress.bytes());
         result
     }
 

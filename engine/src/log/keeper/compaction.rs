@@ -3,7 +3,7 @@
 use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, earlier, let_go, survey::first_timestamp};
 use crate::{
     compaction::{
-        CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard,
+        CleanError, Cleaned, Group, Job, LastRecord, Progress, SCRATCH, Source, discard,
         plan::{self, Range},
         read_first_dirty, write_first_dirty,
     },
@@ -11,7 +11,7 @@ use crate::{
     partition::{Partition, PartitionConfig, PartitionId, open::OpenError, state::SealedSegment},
     segment::swap,
 };
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 /// A round that failed is tried again after this time at first, in ms; after each further failure twice as late.
 const BACKOFF_MS_MIN: i64 = 5_000;
@@ -250,7 +250,7 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
         now_ms: 0,
         keys_max: 0,
         secret: (0, 0),
-        read_bytes: Arc::default(),
+        progress: Progress::default(),
     })
 }
 
