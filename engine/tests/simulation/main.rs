@@ -11,11 +11,15 @@
 // The histories run on every core: these threads are the test's, none of them shares an engine.
 #![allow(clippy::disallowed_types)]
 
+mod admin;
+mod append;
 mod catalog;
+mod consumer;
 mod counters;
 mod history;
 mod life;
 mod model;
+mod producer;
 mod start;
 
 use counters::Counters;
