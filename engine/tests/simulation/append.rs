@@ -17,8 +17,14 @@ impl Broker {
     /// A batch unlike any other, with what an idempotent producer says of it.
     pub fn batch(&self, producer: Option<(i64, i32)>) -> (Rc<Batch>, i32) {
         let label = self.outside.next_label();
-        let records = 1 + self.up_to(3);
-        let size = if self.chance(self.sizes.large_every) { self.up_to(self.sizes.large_max) } else { self.up_to(self.sizes.small_max) };
+        let records = if self.sizes.are_alike { 1 } else { 1 + self.up_to(3) };
+        let size = if self.sizes.are_alike {
+            self.sizes.small_max
+        } else if self.chance(self.sizes.large_every) {
+            self.up_to(self.sizes.large_max)
+        } else {
+            self.up_to(self.sizes.small_max)
+        };
         let mut builder = BatchBuilder::new();
         if let Some((id, sequence)) = producer {
             builder = builder.producer(id, 0, sequence);

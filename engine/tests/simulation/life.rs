@@ -66,6 +66,8 @@ pub struct Sizes {
     pub large_max: usize,
     /// One append in this many is large.
     pub large_every: u32,
+    /// Every batch has one record, and as many bytes as a small one has at most.
+    pub are_alike: bool,
     pub partition: PartitionConfig,
 }
 

@@ -84,6 +84,14 @@ impl Broker {
         producer.borrow_mut().busy = false;
     }
 
+    /// Producers that were cut off send again what has no ack.
+    pub fn send_again(&self) {
+        let producers = self.outside.producers.borrow().clone();
+        for producer in producers.into_iter().filter(|producer| !producer.borrow().unacked.is_empty()) {
+            self.spawn(self.clone().produce(producer, 0));
+        }
+    }
+
     async fn send(&self, producer: &Rc<RefCell<Producer>>, id: PartitionId) {
         let Some(log) = self.log(id) else { return };
         loop {
