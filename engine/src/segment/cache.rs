@@ -2,7 +2,12 @@
 
 use super::sealed::{Sealed, SegmentError, store_indexes};
 use crate::{disk::Disk, ids::PartitionId};
-use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    rc::Rc,
+};
 
 /// Which segment: a partition and a base offset.
 type Key = (PartitionId, i64);
@@ -20,6 +25,8 @@ struct Inner<D: Disk> {
     open: BTreeMap<Key, (Rc<Sealed<D>>, u64)>,
     by_use: BTreeMap<u64, Key>,
     uses: u64,
+    /// Segments whose rebuilt indexes are being written.
+    storing: BTreeSet<Key>,
 }
 
 impl<D: Disk> Inner<D> {
@@ -53,7 +60,7 @@ impl<D: Disk> OpenSegments<D> {
     /// None open; at most `segments_max` (one at least) will be.
     #[must_use]
     pub fn new(segments_max: usize) -> OpenSegments<D> {
-        let inner = Inner { pinned: BTreeMap::new(), open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 };
+        let inner = Inner { pinned: BTreeMap::new(), open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0, storing: BTreeSet::new() };
         OpenSegments { segments_max: segments_max.max(1), inner: RefCell::new(inner) }
     }
 
@@ -68,11 +75,15 @@ impl<D: Disk> OpenSegments<D> {
             return Ok(sealed);
         }
         let sealed = Rc::new(Sealed::open(disk, directory, base_offset).await?);
-        if sealed.rebuilt {
+        // Readers that come at the same time rebuild them each for itself, but one writes: they would write the same file,
+        // and the slower one would cut what the quicker one has just given its name. Whose reader goes away meanwhile stays
+        // noted until the next start, for its last write may still be under way.
+        if sealed.rebuilt && self.inner.borrow_mut().storing.insert(key) {
             tracing::info!(log = %sealed.path().display(), "its indexes were missing or wrong and are rebuilt");
             if let Err(error) = store_indexes(disk, directory, &sealed.indexes).await {
                 tracing::warn!(log = %sealed.path().display(), %error, "its rebuilt indexes could not be written");
             }
+            self.inner.borrow_mut().storing.remove(&key);
         }
         let mut inner = self.inner.borrow_mut();
         inner.insert(key, Rc::clone(&sealed));

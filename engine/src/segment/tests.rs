@@ -220,6 +220,19 @@ fn the_least_recently_used_segment_is_closed_first() {
 }
 
 #[test]
+fn readers_that_rebuild_the_same_indexes_do_not_write_them_over_each_other() {
+    let (bytes, _) = log(&[(0, vec![1, 2], 20_000, Codec::None), (0, vec![3], 20_000, Codec::None)]);
+    on_disk(&[log_file(bytes)], async |disk, directory| {
+        let open = OpenSegments::new(2);
+        let reads = (0..4).map(|_| open.get(&disk, &directory, PartitionId(1), BASE));
+        for read in futures_util::future::join_all(reads).await {
+            assert!(read.expect("opens").rebuilt);
+        }
+        assert!(!Sealed::open(&disk, &directory, BASE).await.expect("opens").rebuilt, "one of them has written the indexes");
+    });
+}
+
+#[test]
 fn a_directory_shows_segments_and_leaves_out_what_was_set_aside() {
     let name = |base, kind| file_name(base, kind);
     let empty = |name: String| (name, Vec::new());

@@ -2,6 +2,7 @@
 
 use crate::{
     counters::{Counters, Hit},
+    kinds::Kind,
     life::{Broker, Outside, Sizes},
     model::{Existence, Partition},
     start::drive,
@@ -26,11 +27,11 @@ const TOPICS: u32 = 9;
 /// More steps than this without an end are a loop.
 pub const STEPS_MAX: u64 = 2_000_000;
 
+/// Steps that clients have at most to send again what has no ack, before anything else.
+const SENDING_AGAIN_STEPS_MAX: u64 = 120;
+
 pub const DATA: &str = "/data";
 const JOURNAL: &str = "/journal";
-
-/// Seeds with one of these rests by 11 have busy journals.
-const BUSY_RESTS: [u64; 3] = [3, 6, 10];
 
 /// A claim that did not hold, or the value.
 pub type Outcome<T = ()> = Result<T, String>;
@@ -63,6 +64,7 @@ pub struct History {
     pub full: bool,
     /// Retention is at work.
     pub keeping: bool,
+    pub kind: Kind,
 }
 
 fn is_journal(path: &Path) -> bool {
@@ -110,15 +112,15 @@ impl History {
             small_max: pick(&[200, 2_000, 6_000, 12_000]) as usize,
             large_max: pick(&[20_000, 60_000]) as usize,
             large_every: pick(&[3, 6, 20]) as u32,
+            are_alike: false,
             partition: PartitionConfig { segment_bytes: pick(&[64, 128, 256]) << 10, ..PartitionConfig::default() },
         };
-        if BUSY_RESTS.contains(&(seed % 11)) {
-            // A journal file is full every few appends, beside runs of new bytes: what a head leaves out is missed.
-            (config.bulk_bytes_min, config.journal_bytes) = (32 << 10, 768 << 10);
-            (sizes.small_max, sizes.large_max, sizes.large_every) = (24_000, 60_000, 3);
-            sizes.partition.segment_bytes = 256 << 10;
-        }
+        let kind = Kind::of(seed);
+        kind.shape(&mut config, &mut sizes);
         let disk = SimDisk::new(random.random(), &[Path::new(DATA), Path::new(JOURNAL)]);
+        if kind.slow_segments {
+            disk.set_slow(Some(is_segment));
+        }
         let outside = Rc::new(Outside { trace, ..Outside::default() });
         let watcher = Rc::clone(&outside);
         disk.watch(move |path, position, _| {
@@ -133,12 +135,13 @@ impl History {
             outside,
             config,
             sizes,
-            cores: 2,
+            cores: kind.cores,
             owners: BTreeMap::new(),
             lives: 0,
             clean: false,
             full: false,
             keeping: false,
+            kind,
         }
     }
 
@@ -169,7 +172,7 @@ impl History {
     }
 
     fn run(&mut self) -> Outcome {
-        let lives = self.random.random_range(3..6);
+        let lives = self.random.random_range(self.kind.lives.clone());
         for life in 0..lives {
             self.lives = life;
             let (mut executor, broker, running) = self.start()?;
@@ -221,8 +224,10 @@ impl History {
         let faults_at = self.random.random_ratio(1, 4).then(|| self.random.random_range(0..operations));
         let full_at = self.random.random_ratio(1, 4).then(|| self.random.random_range(0..operations));
         // Now and then all clients want the same partition, and the others are idle long enough to be parked.
-        let focus = self.random.random_ratio(1, 3);
+        let focus = self.random.random_ratio(1, 3) || self.kind.falls_again;
         let steps_max = [3, 30, 200][self.random.random_range(0..3)];
+        let steps_max = self.kind.steps_max.unwrap_or(steps_max);
+        let operations = if self.kind.falls_again { self.send_again(executor, broker, operations)? } else { operations };
         for operation in 0..operations {
             self.outside.counters.borrow_mut().operations += 1;
             self.outside.now_ms.set(self.outside.now_ms.get() + 10);
@@ -232,7 +237,9 @@ impl History {
             if full_at == Some(operation) || (self.full && self.random.random_ratio(1, 30)) {
                 self.fill(!self.full);
             }
-            self.operate(broker, focus)?;
+            for _ in 0..self.kind.clients {
+                self.operate(broker, focus)?;
+            }
             for _ in 0..self.random.random_range(0..=steps_max) {
                 if !executor.step() {
                     break;
@@ -250,6 +257,19 @@ impl History {
             }
         }
         Ok(true)
+    }
+
+    /// Clients come back and send again what has no ack. Every other time the broker falls again at once: nothing has come
+    /// over what the crash before had left behind. How many operations it has left.
+    fn send_again(&mut self, executor: &mut Executor, broker: &Broker, operations: u64) -> Outcome<u64> {
+        broker.send_again();
+        for _ in 0..self.random.random_range(0..=SENDING_AGAIN_STEPS_MAX) {
+            if !executor.step() {
+                break;
+            }
+        }
+        self.check()?;
+        Ok(if self.random.random() { operations } else { 0 })
     }
 
     fn break_something(&mut self) {

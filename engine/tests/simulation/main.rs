@@ -3,6 +3,7 @@
 //! - `SIM_SEEDS=100000 cargo test --release -p engine --test simulation` runs more of them.
 //! - `SIM_KEEPING=1` with the next one repeats a history with retention at work.
 //! - `SIM_SEED=4711 cargo test --release -p engine --test simulation histories -- --nocapture` repeats one, with a trace.
+//! - `SIM_MARGIN=1` counts how many seeds catch each deliberate bug.
 //!
 //! The claims: what was acked with `all` survives any crash; what survives of the rest is a prefix; nothing is reordered;
 //! no idempotent batch is there twice; no byte of a deleted topic comes into a new one of its name; the high watermark
@@ -11,11 +12,16 @@
 // The histories run on every core: these threads are the test's, none of them shares an engine.
 #![allow(clippy::disallowed_types)]
 
+mod admin;
+mod append;
 mod catalog;
+mod consumer;
 mod counters;
 mod history;
+mod kinds;
 mod life;
 mod model;
+mod producer;
 mod start;
 
 use counters::Counters;
@@ -35,9 +41,6 @@ use std::{
 const SEEDS: u64 = 10_000;
 /// Within how many seeds each deliberate bug must be caught.
 const BUG_SEEDS: u64 = 1_000;
-/// Deliberate bugs that the histories don't meet: a gap in the proof that is known and open. One that is caught must leave
-/// this list.
-const UNCAUGHT: [Bug; 2] = [Bug::BeyondGapNotCarried, Bug::NoTruncationNoEpoch];
 /// Seeds that found a real bug once.
 const REGRESSIONS: [u64; 19] =
     [5633, 219, 2706, 2833, 4658, 405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838];
@@ -143,23 +146,27 @@ fn histories_with_retention_keep_every_promise() {
 #[test]
 fn every_deliberate_bug_is_caught() {
     let seeds = number("SIM_SEEDS").map_or(BUG_SEEDS, |seeds| seeds.min(BUG_SEEDS));
+    let margin = env::var("SIM_MARGIN").is_ok();
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        match caught(bug, seeds) {
-            Some((tried, failure)) => println!("{bug:?}: caught after {tried} seeds: {failure}"),
+        let caught = caught(bug, seeds, margin);
+        if margin {
+            println!("{bug:?}: caught by {} of {seeds} seeds", caught.len());
+        }
+        match caught.first() {
+            Some((seed, failure)) => println!("{bug:?}: caught after {} seeds: {failure}", seed + 1),
             None => missed.push(bug),
         }
     }
-    println!("not caught within {seeds} seeds: {missed:?}");
     if seeds == BUG_SEEDS {
-        assert_eq!(missed, UNCAUGHT, "what is not caught, against what is known not to be");
+        assert!(missed.is_empty(), "not caught within {seeds} seeds: {missed:?}");
     }
 }
 
-/// How many seeds it took to catch a bug.
-fn caught(bug: Bug, seeds: u64) -> Option<(u64, String)> {
+/// The seeds that catch a bug, and how: the first one that does, or all.
+fn caught(bug: Bug, seeds: u64, all: bool) -> Vec<(u64, String)> {
     let (next, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    let found = Mutex::new(None);
+    let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
@@ -171,12 +178,14 @@ fn caught(bug: Bug, seeds: u64) -> Option<(u64, String)> {
                         break;
                     }
                     if let Err(failure) = run(seed, false, false) {
-                        done.store(true, Ordering::Relaxed);
-                        found.lock().unwrap().get_or_insert((seed + 1, failure));
+                        done.store(!all, Ordering::Relaxed);
+                        found.lock().unwrap().push((seed, failure));
                     }
                 }
             });
         }
     });
-    found.into_inner().unwrap()
+    let mut found = found.into_inner().unwrap();
+    found.sort();
+    found
 }

@@ -130,6 +130,11 @@ impl SimDisk {
         self.world.borrow_mut().faults = faults;
     }
 
+    /// Writes and flushes of these files take many times longer from now on: they are on another, slow device.
+    pub fn set_slow(&self, files: Option<fn(&Path) -> bool>) {
+        self.world.borrow_mut().slow = files;
+    }
+
     /// Sets how many blocks can still be allocated; `None` is without end.
     pub fn set_free_blocks(&self, blocks: Option<u64>) {
         self.world.borrow_mut().free = blocks;
@@ -165,6 +170,7 @@ impl SimDisk {
     fn submit<T: 'static>(
         &self,
         is_flush: bool,
+        file: Option<Node>,
         write: Option<(Node, usize, usize)>,
         effect: impl FnOnce(&mut World) -> io::Result<T> + 'static,
     ) -> Operation<T> {
@@ -178,13 +184,13 @@ impl SimDisk {
                 waker.wake();
             }
         };
-        self.world.borrow_mut().submit(is_flush, write, Box::new(action));
+        self.world.borrow_mut().submit(is_flush, file, write, Box::new(action));
         Operation { slot }
     }
 
     async fn flush_file(&self, node: Node, data_only: bool) -> io::Result<()> {
         let up_to = self.world.borrow().changes;
-        self.submit(true, None, move |world| world.flush(node, up_to, data_only)).await
+        self.submit(true, Some(node), None, move |world| world.flush(node, up_to, data_only)).await
     }
 
     async fn read_bytes(&self, node: Node, position: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -192,7 +198,7 @@ impl SimDisk {
             let file = world.files.get(&node).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
             Ok(file.seen.read(position, len))
         };
-        self.submit(false, None, read).await
+        self.submit(false, None, None, read).await
     }
 }
 
@@ -240,7 +246,7 @@ impl Disk for SimDisk {
                 Ok(SimFile { node })
             }
         };
-        self.submit(false, None, open).await
+        self.submit(false, None, None, open).await
     }
 
     async fn open_reader(&self, path: &Path) -> io::Result<SimFile> {
@@ -250,7 +256,7 @@ impl Disk for SimDisk {
     async fn allocate(&self, file: &SimFile, bytes: u64) -> io::Result<()> {
         assert!(bytes.is_multiple_of(BLOCK), "space is allocated in blocks, not {bytes} bytes");
         let node = file.node;
-        self.submit(false, None, move |world| world.allocate(node, bytes)).await
+        self.submit(false, None, None, move |world| world.allocate(node, bytes)).await
     }
 
     async fn write(&self, file: &SimFile, position: u64, slices: Vec<Slice>) -> io::Result<()> {
@@ -270,7 +276,7 @@ impl Disk for SimDisk {
             assert_eq!(before, sum(&slices), "the memory of a write to {} changed under it", world.paths[&node].display());
             world.write(node, first, &slices)
         };
-        self.submit(false, Some((node, first, bytes / BLOCK as usize)), write).await
+        self.submit(false, Some(node), Some((node, first, bytes / BLOCK as usize)), write).await
     }
 
     async fn flush(&self, file: &SimFile) -> io::Result<()> {
@@ -300,7 +306,7 @@ impl Disk for SimDisk {
 
     async fn truncate(&self, file: &SimFile, bytes: u64) -> io::Result<()> {
         let node = file.node;
-        self.submit(false, None, move |world| world.truncate(node, bytes)).await
+        self.submit(false, None, None, move |world| world.truncate(node, bytes)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -313,7 +319,7 @@ impl Disk for SimDisk {
             world.renamed(&from, &to);
             Ok(())
         };
-        self.submit(false, None, rename).await
+        self.submit(false, None, None, rename).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -324,7 +330,7 @@ impl Disk for SimDisk {
             world.unlinked(node);
             Ok(())
         };
-        self.submit(false, None, remove).await
+        self.submit(false, None, None, remove).await
     }
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -336,7 +342,7 @@ impl Disk for SimDisk {
                 _ => world.tree.create(number, &path, true).map(drop),
             }
         };
-        self.submit(false, None, create).await
+        self.submit(false, None, None, create).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -345,7 +351,7 @@ impl Disk for SimDisk {
             let number = world.number();
             world.tree.remove(number, &path, true).map(drop)
         };
-        self.submit(false, None, remove).await
+        self.submit(false, None, None, remove).await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -363,7 +369,7 @@ impl Disk for SimDisk {
                 })
                 .collect())
         };
-        self.submit(false, None, list).await
+        self.submit(false, None, None, list).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -374,7 +380,7 @@ impl Disk for SimDisk {
             world.tree.flushed(node, up_to);
             Ok(())
         };
-        self.submit(true, None, sync).await
+        self.submit(true, None, None, sync).await
     }
 }
 

@@ -14,6 +14,9 @@ use std::{
     rc::Rc,
 };
 
+/// How many times longer an operation of a slow device takes.
+const SLOWER: u64 = 4;
+
 /// Told of each write: path, position, bytes.
 type Watch = Box<dyn FnMut(&Path, u64, usize)>;
 
@@ -37,6 +40,8 @@ pub(super) struct World {
     /// Blocks that can still be allocated; `None` is without end.
     pub(super) free: Option<u64>,
     pub(super) faults: Faults,
+    /// Files on a slow device.
+    pub(super) slow: Option<fn(&Path) -> bool>,
     operations: BTreeMap<(u64, u64), Operation>,
     clock: u64,
     submitted: u64,
@@ -56,6 +61,7 @@ impl World {
             paths: BTreeMap::new(),
             free: None,
             faults: Faults::default(),
+            slow: None,
             operations: BTreeMap::new(),
             clock: 0,
             submitted: 0,
@@ -69,8 +75,8 @@ impl World {
         self.operations.len()
     }
 
-    /// Puts an operation in flight; when it completes is up to the seed.
-    pub(super) fn submit(&mut self, is_flush: bool, write: Option<(Node, usize, usize)>, action: Action) {
+    /// Puts an operation in flight; when it completes is up to the seed. `file` is what it writes or flushes.
+    pub(super) fn submit(&mut self, is_flush: bool, file: Option<Node>, write: Option<(Node, usize, usize)>, action: Action) {
         if let Some((node, first, count)) = write {
             let overlaps = |other: &(Node, usize, usize)| other.0 == node && other.1 < first + count && first < other.1 + other.2;
             let overlap = self.operations.values().filter_map(|operation| operation.write.as_ref()).find(|other| overlaps(other));
@@ -83,7 +89,8 @@ impl World {
         }
         // Most are quick, some are slow: that is what reorders.
         let latency = if self.random.random_ratio(1, 6) { 400 } else { 12 };
-        let due = self.clock + self.random.random_range(1..latency);
+        let is_slow = file.is_some_and(|node| self.slow.is_some_and(|slow| slow(&self.paths[&node])));
+        let due = self.clock + self.random.random_range(1..latency) * if is_slow { SLOWER } else { 1 };
         self.submitted += 1;
         self.operations.insert((due, self.submitted), Operation { is_flush, write, action });
     }
