@@ -252,3 +252,17 @@ fn a_partition_that_fills_the_limits_does_not_starve_the_others() {
     }
     assert_eq!(first, [3, 3, 3]);
 }
+#[test]
+fn what_is_asked_for_a_million_times_is_told_once() {
+    let broker = Broker::start(1);
+    let mut client = broker.connect();
+    let before = broker.rss();
+    let times = 1_000_000;
+    let mut body = Body::new().i32(times);
+    for _ in 0..times {
+        body = body.string("__consumer_offsets");
+    }
+    let answer = client.call(METADATA, 0, &body.0);
+    assert!(answer.len() < 10_000, "50 partitions once: {} bytes", answer.len());
+    assert!(broker.rss() < before + (1 << 30), "{} MiB more than before", (broker.rss() - before) >> 20);
+}
