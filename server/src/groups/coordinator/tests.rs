@@ -300,6 +300,26 @@ fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
 fn groups_with_members_need_a_name_and_offsets_do_not() {
     run(async {
         let broker = Broker::new().await;
+#[test]
+fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
+    run(async {
+        let mut broker = Broker::new().await;
+        broker.commit(outside("out"), 9).await.unwrap();
+        broker.delete("orders").await;
+        let (damaged, id, _) = place(&broker.core, "damaged").unwrap();
+        let not_loaded = Shard { id, ready: false, failed: false, groups: BTreeMap::new(), appended: -1, watched: false };
+        broker.core.groups.shards.borrow_mut().insert(damaged, not_loaded);
+        let core = Rc::clone(&broker.core);
+        let deletion = tokio::task::spawn_local(async move { topics_deleted(&core, vec!["orders".into()]).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!deletion.is_finished(), "it waits for what is being loaded");
+        load::failed(&broker.core, damaged);
+        assert_eq!(deletion.await.unwrap(), Ok(()));
+        assert_eq!(describe(&broker.core, "out").err(), Some(ResponseError::GroupIdNotFound), "the others' offsets are gone");
+        assert_eq!(describe(&broker.core, "damaged").err(), Some(ResponseError::CoordinatorLoadInProgress));
+    });
+}
+
         assert_eq!(join(&broker.core, "", request("")).await.error, Some(ResponseError::InvalidGroupId));
         assert_eq!(heartbeat(&broker.core, "", "m", None, 1), Err(ResponseError::InvalidGroupId));
         assert_eq!(broker.commit(outside(""), 4).await, Ok(()));
