@@ -209,6 +209,22 @@ fn too_much_metadata_is_refused_where_it_stands() {
 }
 
 #[test]
+fn at_the_bound_of_offsets_only_new_ones_are_refused() {
+    run(async {
+        let broker = Broker::new().await;
+        assert_eq!(broker.commit(outside("out"), 1).await, Ok(()));
+        broker.core.groups.committed.set(COMMITTED_MAX - 1);
+        let commits = [(1, 2), (0, 3), (1, 4), (2, 5)].map(|(partition, offset)| broker.offset("orders", partition, offset));
+        let refused = Err(ResponseError::InvalidCommitOffsetSize);
+        assert_eq!(commit(&broker.core, outside("out"), commits.to_vec()).await, [Ok(()), Ok(()), Ok(()), refused]);
+        assert_eq!(broker.core.groups.committed.get(), COMMITTED_MAX);
+        assert_eq!(broker.commit(outside("out"), 6).await, Ok(()), "a group that has one goes on");
+        assert_eq!(broker.commit(outside("other"), 1).await, refused);
+        assert_eq!(broker.committed("out").await, Some(6));
+    });
+}
+
+#[test]
 fn many_offsets_in_one_commit_take_several_batches() {
     run(async {
         let mut broker = Broker::new().await;
