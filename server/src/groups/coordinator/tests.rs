@@ -344,6 +344,30 @@ fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
 }
 
 #[test]
+fn above_the_bound_of_metadata_nobody_comes_in_and_members_go_on() {
+    run(async {
+        let broker = Broker::new().await;
+        let id_required = || JoinRequest { id_required: true, ..request("") };
+        let announced = join(&broker.core, "new", id_required()).await;
+        assert_eq!(announced.error, Some(ResponseError::MemberIdRequired));
+        let pending_bytes = broker.core.groups.metadata_bytes.get();
+        assert!(pending_bytes > announced.member_id.len(), "an id that was handed out is counted");
+        let member = broker.join("").await.member_id;
+        broker.sync(&member, 1).await;
+        let used = broker.core.groups.metadata_bytes.get();
+        broker.core.groups.metadata_bytes.set(METADATA_BYTES_MAX - 10);
+        let refused = Some(ResponseError::CoordinatorNotAvailable);
+        assert_eq!(join(&broker.core, "new", request(&announced.member_id)).await.error, refused, "one that was announced");
+        assert_eq!(join(&broker.core, "other", id_required()).await.error, refused, "one that would be");
+        let fatter = JoinRequest { protocols: vec![("range".into(), Bytes::from(vec![0; 1 << 10]))], ..request(&member) };
+        assert_eq!(join(&broker.core, "g", fatter).await.error, refused, "a member that brings more");
+        assert_eq!(broker.join(&member).await.error, None, "a member that comes back as it was");
+        broker.core.groups.metadata_bytes.set(used);
+        assert_eq!(join(&broker.core, "new", request(&announced.member_id)).await.error, None);
+    });
+}
+
+#[test]
 fn a_refused_join_leaves_no_group_behind() {
     run(async {
         let broker = Broker::new().await;
