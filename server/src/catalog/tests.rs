@@ -248,3 +248,11 @@ proptest! {
         prop_assert!(placement::place(&name, partition, pin, cores) < cores);
     }
 }
+#[test]
+fn records_of_a_topic_may_be_deleted_if_its_policy_says_so() {
+    let catalog = first_start(1);
+    let deletes = |policy: &str| catalog.deletes(&Configs::from([("cleanup.policy".to_owned(), policy.to_owned())]), &Settings::default());
+    assert!(deletes("delete") && deletes("compact,delete") && deletes("delete, compact"));
+    assert!(!deletes("compact"));
+    assert!(catalog.deletes(&Configs::new(), &Settings::default()), "the default is delete");
+}
