@@ -27,7 +27,8 @@ use std::{
 
 /// The buffer of a connection, in bytes: a larger request gets memory of its own.
 const BUFFER_BYTES: usize = 16 << 10;
-/// Bytes of one receive, so that a slow sender's progress is seen.
+/// Bytes of one receive of a large request: it completes when all of them are there. Whether a slow sender still sends
+/// meanwhile, the kernel is asked ([`crate::connections::Connections::sweep`]).
 const RECEIVE_BYTES_MAX: usize = 1 << 20;
 /// The shortest request: key, version, correlation id.
 const REQUEST_BYTES_MIN: usize = 8;
