@@ -368,6 +368,35 @@ fn above_the_bound_of_metadata_nobody_comes_in_and_members_go_on() {
 }
 
 #[test]
+fn a_walk_over_groups_tells_every_offset_however_small_its_steps() {
+    run(async {
+        let mut broker = Broker::new().await;
+        broker.create("other").await;
+        let mut expected = Vec::new();
+        for (group, topics) in [("a", vec!["orders", "other"]), ("b", vec!["other"]), ("c", vec!["orders"])] {
+            let offsets = topics.iter().flat_map(|topic| (0..4).map(|partition| broker.offset(topic, partition, i64::from(partition))));
+            let offsets: Vec<_> = offsets.collect();
+            expected.extend(offsets.iter().map(|commit| (group.to_owned(), commit.topic.clone(), commit.partition, commit.offset)));
+            commit(&broker.core, outside(group), offsets).await;
+        }
+        expected.sort();
+        for rows_max in [1, 2, 3, 4, 5, 7, 100] {
+            let (mut told, mut place) = (Vec::new(), Some(Place::default()));
+            while let Some(from) = place {
+                let (rows, next) = groups_from(&broker.core, &from, rows_max);
+                assert!(rows.iter().map(|row| 1 + row.offsets.len()).sum::<usize>() <= rows_max + 1, "a step of {rows_max}");
+                for row in rows {
+                    told.extend(row.offsets.into_iter().map(|(topic, partition, offset)| (row.name.clone(), topic, partition, offset)));
+                }
+                place = next;
+            }
+            told.sort();
+            assert_eq!(told, expected, "in steps of {rows_max}");
+        }
+    });
+}
+
+#[test]
 fn a_refused_join_leaves_no_group_behind() {
     run(async {
         let broker = Broker::new().await;
