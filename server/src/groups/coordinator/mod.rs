@@ -15,7 +15,7 @@ mod members;
 mod offsets;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod usage;
 mod write;

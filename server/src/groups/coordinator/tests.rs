@@ -15,17 +15,17 @@ use std::{future::Future, os::fd::AsRawFd, time::Duration};
 use uuid::Uuid;
 
 /// One core over a log that outlives it.
-struct Broker {
+pub(crate) struct Broker {
     log: Log<UringDisk>,
     disk: UringDisk,
     catalog: Catalog,
     settings: Settings,
-    core: Rc<Core>,
+    pub(crate) core: Rc<Core>,
     _dir: tempfile::TempDir,
 }
 
 impl Broker {
-    async fn new() -> Broker {
+    pub(crate) async fn new() -> Broker {
         let scratch = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp");
         std::fs::create_dir_all(scratch).unwrap();
         let dir = tempfile::tempdir_in(scratch).unwrap();
@@ -131,7 +131,7 @@ fn member(id: &str, generation: i32) -> CommitBy {
     CommitBy { member_id: id.into(), generation, ..outside("g") }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
@@ -301,22 +301,6 @@ fn a_crash_between_a_deletion_and_its_tombstones_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
-    run(async {
-        let broker = Broker::new().await;
-        let ahead = Commit { leader_epoch: 6, ..broker.offset("orders", 1, 2) };
-        assert_eq!(commit(&broker.core, outside("out"), vec![ahead, broker.offset("orders", 0, 3)]).await, [Ok(()), Ok(())]);
-        let fetched = fetch(&broker.core, "out", None).await.unwrap();
-        let epochs: Vec<_> = fetched[0].1.iter().map(|(at, offset)| (*at, offset.as_ref().unwrap().leader_epoch)).collect();
-        assert_eq!(epochs, [(0, 5), (1, -1)]);
-    });
-}
-
-#[test]
-fn groups_with_members_need_a_name_and_offsets_do_not() {
-    run(async {
-        let broker = Broker::new().await;
-#[test]
 fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
     run(async {
         let mut broker = Broker::new().await;
@@ -333,6 +317,22 @@ fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
         assert_eq!(deletion.await.unwrap(), Ok(()));
         assert_eq!(describe(&broker.core, "out").err(), Some(ResponseError::GroupIdNotFound), "the others' offsets are gone");
         assert_eq!(describe(&broker.core, "damaged").err(), Some(ResponseError::CoordinatorLoadInProgress));
+    });
+}
+
+#[test]
+fn groups_with_members_need_a_name_and_offsets_do_not() {
+    run(async {
+        let broker = Broker::new().await;
+#[test]
+fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
+    run(async {
+        let broker = Broker::new().await;
+        let ahead = Commit { leader_epoch: 6, ..broker.offset("orders", 1, 2) };
+        assert_eq!(commit(&broker.core, outside("out"), vec![ahead, broker.offset("orders", 0, 3)]).await, [Ok(()), Ok(())]);
+        let fetched = fetch(&broker.core, "out", None).await.unwrap();
+        let epochs: Vec<_> = fetched[0].1.iter().map(|(at, offset)| (*at, offset.as_ref().unwrap().leader_epoch)).collect();
+        assert_eq!(epochs, [(0, 5), (1, -1)]);
     });
 }
 
