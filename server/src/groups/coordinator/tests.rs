@@ -321,10 +321,6 @@ fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
 }
 
 #[test]
-fn groups_with_members_need_a_name_and_offsets_do_not() {
-    run(async {
-        let broker = Broker::new().await;
-#[test]
 fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
     run(async {
         let broker = Broker::new().await;
@@ -336,6 +332,10 @@ fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
     });
 }
 
+#[test]
+fn groups_with_members_need_a_name_and_offsets_do_not() {
+    run(async {
+        let broker = Broker::new().await;
         assert_eq!(join(&broker.core, "", request("")).await.error, Some(ResponseError::InvalidGroupId));
         assert_eq!(heartbeat(&broker.core, "", "m", None, 1), Err(ResponseError::InvalidGroupId));
         assert_eq!(broker.commit(outside(""), 4).await, Ok(()));
