@@ -4,6 +4,7 @@ use crate::{
     batch::Compression,
     compare::Compare,
     load::{Load, Pace, Reading},
+    numbers,
     wire::FetchBytes,
 };
 use clap::{Args as Flags, Parser, Subcommand};
@@ -53,10 +54,10 @@ pub struct Common {
     #[arg(long, default_value = "bench")]
     pub topic: String,
     /// Seconds to measure.
-    #[arg(long, visible_alias = "duration", default_value_t = 10.0)]
+    #[arg(long, visible_alias = "duration", default_value_t = 10.0, value_parser = numbers::seconds, allow_negative_numbers = true)]
     pub seconds: f64,
     /// Seconds to run before the measurement begins.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = numbers::seconds_or_none, allow_negative_numbers = true)]
     pub warm_up: f64,
     /// Pin the load to this CPU.
     #[arg(long)]
@@ -76,31 +77,31 @@ pub struct Common {
 #[derive(Clone, Debug, Flags)]
 pub struct LoadFlags {
     /// Partitions of the topic if it is created here.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 1024)]
     pub record_bytes: usize,
     /// Records in a request: one batch for one partition, or with --keys one batch for each partition that they fall into.
-    #[arg(long, visible_alias = "batch", default_value_t = 1000)]
+    #[arg(long, visible_alias = "batch", default_value_t = 1000, value_parser = numbers::count)]
     pub records: usize,
     /// Records have keys, drawn from so many; a key's partition is the one that Kafka's clients would choose.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub keys: Option<u64>,
     /// The codec of the batches, which are compressed before the run.
     #[arg(long, value_enum, default_value = "none")]
     pub compression: Compression,
     /// Producers; each has a connection of its own to every leader.
-    #[arg(long, visible_alias = "producers", default_value_t = 1)]
+    #[arg(long, visible_alias = "producers", default_value_t = 1, value_parser = numbers::count)]
     pub clients: usize,
     /// Requests in flight on each producer's connection to each leader [default: 4 without --rate, 1000 with it].
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::count)]
     pub in_flight: Option<usize>,
     /// Records a second of all producers together, open loop: latency counts from when a request was due.
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::rate, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// A request holds what --rate brings a producer in so many milliseconds (instead of --records).
-    #[arg(long, requires = "rate", conflicts_with = "records")]
+    #[arg(long, requires = "rate", conflicts_with = "records", value_parser = numbers::linger_ms, allow_negative_numbers = true)]
     pub linger_ms: Option<f64>,
     /// What an ack promises: -1 (all) or 1. 0 is refused: it is not answered, so there is nothing to measure.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1..=1))]
@@ -133,16 +134,16 @@ impl LoadFlags {
 #[derive(Clone, Debug, Flags)]
 pub struct ReadFlags {
     /// Consumers.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = numbers::count)]
     pub consumers: usize,
     /// The consumers share the partitions, as a group's members do, instead of each reading all.
     #[arg(long)]
     pub share: bool,
     /// Bytes of one partition in a fetch.
-    #[arg(long, default_value_t = 1 << 20)]
+    #[arg(long, default_value_t = 1 << 20, value_parser = clap::value_parser!(i32).range(1..))]
     pub fetch_bytes: i32,
     /// Bytes of a whole fetch.
-    #[arg(long, default_value_t = 8 << 20)]
+    #[arg(long, default_value_t = 8 << 20, value_parser = clap::value_parser!(i32).range(1..))]
     pub fetch_bytes_max: i32,
     /// Compute the checksum of every Nth batch (offsets are checked for all); 0 means never.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -168,7 +169,7 @@ pub struct Produce {
     #[command(flatten)]
     pub load: LoadFlags,
     /// End after so many GB (10^9 bytes of batches), if that comes before --seconds.
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::gb, allow_negative_numbers = true)]
     pub gb_max: Option<f64>,
 }
 
@@ -230,10 +231,10 @@ pub struct CatchUp {
 #[derive(Clone, Debug, Flags)]
 pub struct PlainSend {
     /// Seconds to measure.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = numbers::seconds, allow_negative_numbers = true)]
     pub seconds: f64,
     /// Bytes of each send.
-    #[arg(long, default_value_t = 1 << 20)]
+    #[arg(long, default_value_t = 1 << 20, value_parser = numbers::count)]
     pub send_bytes: usize,
     /// CPU of the sender.
     #[arg(long)]
@@ -242,7 +243,7 @@ pub struct PlainSend {
     #[arg(long)]
     pub receiver_cpu: Option<usize>,
     /// Receivers, each with a connection of its own; every byte goes to all.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = numbers::count)]
     pub receivers: usize,
     /// Send this file's bytes with sendfile instead of memory, again and again.
     #[arg(long)]
@@ -253,4 +254,35 @@ pub struct PlainSend {
     /// One JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused_and_not_run() {
+        for words in [
+            "produce --seconds=-1",
+            "produce --seconds -1",
+            "produce --warm-up inf",
+            "produce --keys 0",
+            "produce --records 0",
+            "produce --rate 0",
+            "produce --rate 1e30",
+            "produce --rate 100 --linger-ms NaN",
+            "produce --partitions 0",
+            "consume --fetch-bytes 0",
+            "plain-send --send-bytes 0",
+            "compare W1 --seconds inf",
+            "compare W1 --warm-up=-3",
+        ] {
+            let parsed = Args::try_parse_from(["thalweg-bench"].into_iter().chain(words.split(' ')));
+            assert!(parsed.is_err(), "{words}");
+        }
+        for words in ["produce --rate 50000 --records 10", "compare W3 --warm-up 0", "produce --acks -1"] {
+            let parsed = Args::try_parse_from(["thalweg-bench"].into_iter().chain(words.split(' ')));
+            assert!(parsed.is_ok(), "{words}");
+        }
+    }
 }

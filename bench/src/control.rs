@@ -78,32 +78,37 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
+/// Whether a topic was there before it was to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is new.
+    Now,
+    /// It was there already.
+    Before,
+}
+
 /// Creates the topic if it does not exist.
 ///
 /// # Errors
 /// The broker's.
 pub fn create(broker: &str, name: &str, partitions: i32) -> Result<()> {
-    create_with(broker, name, partitions, &[])
+    create_new(broker, name, partitions).map(drop)
 }
 
-/// Creates the topic with these settings if it does not exist.
+/// Creates the topic, and says whether it was there before.
 ///
 /// # Errors
 /// The broker's.
-pub fn create_with(broker: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-    let text = |text: &str| StrBytes::from_string(text.to_owned());
-    let config = |(name, value): &(&str, &str)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)));
-    let topic = CreatableTopic::default()
-        .with_name(topic_name(name))
-        .with_num_partitions(partitions)
-        .with_replication_factor(1)
-        .with_configs(settings.iter().map(config).collect());
+pub fn create_new(broker: &str, name: &str, partitions: i32) -> Result<Created> {
+    let topic = CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(partitions).with_replication_factor(1);
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
     let response: CreateTopicsResponse = call(broker, ApiKey::CreateTopics, 5, &request)?;
-    for topic in response.topics {
-        ensure!(matches!(topic.error_code, 0 | TOPIC_ALREADY_EXISTS), "creating {name}: Kafka error {}", topic.error_code);
+    match response.topics.first().map(|topic| topic.error_code) {
+        Some(0) => Ok(Created::Now),
+        Some(TOPIC_ALREADY_EXISTS) => Ok(Created::Before),
+        Some(error) => anyhow::bail!("creating {name}: Kafka error {error}"),
+        None => anyhow::bail!("creating {name}: the broker's answer does not name it"),
     }
-    Ok(())
 }
 
 /// Gives a topic these settings, and no others.

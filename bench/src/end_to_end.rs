@@ -9,7 +9,10 @@ use crate::{
     report::{Report, Shape, Verified},
 };
 use anyhow::{Result, ensure};
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// Brings acks and receipts of the same batch together: either may come first.
 struct Matches {
@@ -82,7 +85,12 @@ pub fn run(args: &EndToEnd) -> Result<()> {
         if run.goes_on(now) {
             producers.queue(now, batches_max.saturating_sub(matches.under_way.len()).div_ceil(producers.batches_per_request()));
         } else {
-            unsent.get_or_insert_with(|| produce::give_up(&mut producers, &mut sent, &run));
+            // What was never sent never came: to none of its readers.
+            unsent.get_or_insert_with(|| {
+                produce::give_up(&mut producers, &mut sent, &run, |batches, due, waited| {
+                    never_came(&mut got, run.measures(due), batches * consumers.readers_of_each(), waited);
+                })
+            });
             if producers.is_idle() && matches.under_way.is_empty() {
                 break;
             }
@@ -145,10 +153,26 @@ pub fn run(args: &EndToEnd) -> Result<()> {
     report.print(args.common.json)
 }
 
+/// Times what did not come until the end, once for each batch and reader.
+fn never_came(got: &mut Meter, measured: bool, receipts: usize, waited: Duration) {
+    for _ in 0..receipts {
+        got.time(measured, waited);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::batch::Batch;
+
+    #[test]
+    fn what_was_never_sent_stands_in_the_percentiles_once_for_each_reader() {
+        let mut got = Meter::new().unwrap();
+        got.time(true, Duration::from_micros(100));
+        never_came(&mut got, true, 3, Duration::from_secs(2));
+        assert_eq!(got.latency.len(), 4);
+        assert!(got.latency.value_at_quantile(0.5) > 1_900_000, "{}", got.latency.value_at_quantile(0.5));
+    }
 
     #[test]
     fn a_batch_is_timed_once_for_each_consumer_whether_its_ack_or_its_receipt_comes_first() {

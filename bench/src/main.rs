@@ -14,6 +14,7 @@ mod consume;
 mod control;
 mod end_to_end;
 mod load;
+mod numbers;
 mod plain_send;
 mod process;
 mod produce;

@@ -39,7 +39,7 @@ pub fn run(args: &Produce) -> Result<()> {
         if run.goes_on(now) {
             producers.queue(now, usize::MAX);
         } else {
-            unsent.get_or_insert_with(|| give_up(&mut producers, &mut meter, &run));
+            unsent.get_or_insert_with(|| give_up(&mut producers, &mut meter, &run, |_, _, _| ()));
             if producers.is_idle() {
                 break;
             }
@@ -65,6 +65,21 @@ pub fn run(args: &Produce) -> Result<()> {
 /// # Errors
 /// The network's or the broker's.
 pub fn step(producers: &mut Producers, meter: &mut Meter, ledger: &mut Ledger, run: &Run, load: &Load) -> Result<()> {
+    step_with(producers, meter, ledger, run, load, |_, _| ())
+}
+
+/// As [`step`]; `each` gets when every answered request was due, and how long that is ago.
+///
+/// # Errors
+/// As [`step`].
+pub fn step_with(
+    producers: &mut Producers,
+    meter: &mut Meter,
+    ledger: &mut Ledger,
+    run: &Run,
+    load: &Load,
+    mut each: impl FnMut(Instant, Duration),
+) -> Result<()> {
     producers.step(
         |acked| {
             ledger.ack(&acked);
@@ -76,18 +91,23 @@ pub fn step(producers: &mut Producers, meter: &mut Meter, ledger: &mut Ledger, r
             // In an open loop what was due in the measured time counts, however late its answer.
             let timed = if load.pace == Pace::Closed { now } else { answered.due };
             meter.time(run.measures(timed), now - answered.due);
+            each(answered.due, now - answered.due);
             Ok(())
         },
     )
 }
 
-/// At the end: what was due and never sent counts with the time that it had waited.
-pub fn give_up(producers: &mut Producers, meter: &mut Meter, run: &Run) -> u64 {
-    let late = producers.give_up_late();
-    for due in &late {
-        meter.time(run.measures(*due), run.end().saturating_duration_since(*due));
+/// At the end: what was due and never sent counts with the time that it had waited. `each` gets the batches of every such
+/// request, when it was due and that time. Returns how many were due in the measured time.
+pub fn give_up(producers: &mut Producers, meter: &mut Meter, run: &Run, mut each: impl FnMut(usize, Instant, Duration)) -> u64 {
+    let mut unsent = 0;
+    for (due, batches) in producers.give_up_late() {
+        let waited = run.end().saturating_duration_since(due);
+        meter.time(run.measures(due), waited);
+        each(batches, due, waited);
+        unsent += u64::from(run.measures(due));
     }
-    late.len() as u64
+    unsent
 }
 
 /// How long a turn may sleep: until the next request is due.

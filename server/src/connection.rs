@@ -27,8 +27,11 @@ use std::{
 
 /// The buffer of a connection, in bytes: a larger request gets memory of its own.
 const BUFFER_BYTES: usize = 16 << 10;
-/// Bytes of one receive, so that a slow sender's progress is seen.
+/// Bytes of one receive of a large request: it completes when all of them are there. Whether a slow sender still sends
+/// meanwhile, the kernel is asked ([`crate::connections::Connections::sweep`]).
 const RECEIVE_BYTES_MAX: usize = 1 << 20;
+/// What [`Chunk::for_receiving`] takes beyond a batch, in bytes: a block in front, and the rest of a unit of its memory.
+const CHUNK_EXTRA_BYTES_MAX: usize = (4 << 10) + (256 << 10);
 /// The shortest request: key, version, correlation id.
 const REQUEST_BYTES_MIN: usize = 8;
 
@@ -157,15 +160,18 @@ impl Receiver {
 
     /// A request that gets memory of its own: what has come of it is copied, the rest received in its place.
     async fn large(&mut self, bytes: usize) -> Result<Option<Request>, End> {
-        self.connection.busy.set(true);
-        self.reserved = Some(self.core.connections.reserve(bytes).await);
-        self.connection.busy.set(false);
-        self.connection.large.set(true);
-        self.connection.touch();
         let come = self.buffer.split_off(self.start + 4);
         self.buffer.clear();
         self.start = 0;
-        let request = match large_produce::find(&come, bytes) {
+        let found = large_produce::find(&come, bytes);
+        // A batch that is received apart has a chunk of its own, and that is rounded up.
+        let memory = bytes + if found.is_some() { CHUNK_EXTRA_BYTES_MAX } else { 0 };
+        self.connection.busy.set(true);
+        self.reserved = Some(self.core.connections.reserve(memory).await);
+        self.connection.busy.set(false);
+        self.connection.large.set(true);
+        self.connection.touch();
+        let request = match found {
             Some(found) => self.large_produce(&come, found).await?,
             None => {
                 let mut request = Vec::with_capacity(bytes);
@@ -189,6 +195,7 @@ impl Receiver {
         let here = self.core.locate(topic, found.partition).here().ok();
         let phase = here.and_then(|id| self.core.log.append_phase(id)).unwrap_or(0);
         let mut chunk = Chunk::for_receiving(found.batch_bytes, phase);
+        debug_assert!(chunk.capacity() <= found.batch_bytes + CHUNK_EXTRA_BYTES_MAX, "more than was reserved");
         let start = chunk.filled();
         let end = start + found.batch_bytes;
         let (of_batch, behind) = come[found.batch_at..].split_at((come.len() - found.batch_at).min(found.batch_bytes));

@@ -188,7 +188,10 @@ impl Connections {
             for connection in self.open.borrow().values() {
                 let bound_ms = if connection.large.get() { LARGE_REQUEST_SILENCE_MS_MAX.min(idle_ms_max) } else { idle_ms_max };
                 // Its activity is known to a sweep.
-                if !connection.busy.get() && connection.silence() > Duration::from_millis(bound_ms.saturating_add(SWEEP_MS)) {
+                let is_silent = connection.silence() > Duration::from_millis(bound_ms.saturating_add(SWEEP_MS));
+                // A receive of a large request completes with a whole MiB: meanwhile the kernel knows.
+                let still_comes = || connection.large.get() && connection.socket.received_ms_ago().is_some_and(|ago| ago <= bound_ms);
+                if !connection.busy.get() && is_silent && !still_comes() {
                     tracing::debug!(peer = %connection.peer, "ends: silent for {bound_ms} ms");
                     connection.socket.shutdown(Shutdown::Both);
                 }

@@ -14,7 +14,7 @@ use engine::{
     compaction::{CleanError, Cleaned, Job, KEY_BYTES},
     disk::UringDisk,
 };
-use std::{os::fd::RawFd, rc::Rc, time::Duration};
+use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// Between two looks of a core at what is due, in ms: so many partitions may be due at once that one look should take
@@ -74,10 +74,21 @@ fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<(Job, oneshot::Sen
             async move { disk.run().await }
         });
         while let Some((job, reply)) = jobs.recv().await {
+            let directory = job.directory.clone();
+            let disk = disk.clone();
+            let cleaned = unless_it_panics(directory, async move { job.run(&disk).await }).await;
             // Whoever asked has gone only if the broker stops.
-            let _ = reply.send(job.run(&disk).await);
+            let _ = reply.send(cleaned);
         }
         Ok(())
+    })
+}
+
+/// Runs a job in a task of its own: one that panics is a round that failed, and no end to the compaction of all others.
+async fn unless_it_panics(directory: PathBuf, job: impl Future<Output = Answer> + 'static) -> Answer {
+    tokio::task::spawn_local(job).await.unwrap_or_else(|panic| {
+        tracing::error!("the compaction of {} panicked, which is a mistake of the broker: please report it: {panic}", directory.display());
+        Err(CleanError::Disk { path: directory, source: io::Error::other(panic) })
     })
 }
 
@@ -117,5 +128,27 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
         let Some(result) = cleaner.run(job.clone()).await else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
         core.tallies.round_ends();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn broken() -> Answer {
+        panic!("a key was not there")
+    }
+
+    #[test]
+    fn a_job_that_panics_is_a_round_that_failed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let broken = unless_it_panics("orders-0".into(), broken()).await;
+            let error = broken.expect_err("it has panicked").to_string();
+            assert!(error.contains("orders-0") && error.contains("a key was not there"), "{error}");
+            let cleaned = Cleaned { groups: Vec::new(), clean_to: 7, is_partial: false, records: (0, 0), bytes: (0, 0) };
+            let next = unless_it_panics("orders-1".into(), async { Ok(cleaned) }).await;
+            assert_eq!(next.expect("the next one runs").clean_to, 7);
+        });
     }
 }

@@ -252,3 +252,29 @@ fn a_partition_that_fills_the_limits_does_not_starve_the_others() {
     }
     assert_eq!(first, [3, 3, 3]);
 }
+
+#[test]
+fn clients_do_not_write_what_the_groups_are_read_from() {
+    const INVALID_TOPIC: i16 = 17;
+    let broker = Broker::start(2);
+    let mut client = broker.connect();
+    for partition in [0, 1, 49] {
+        let answer = client.call(PRODUCE, 7, &produce("__consumer_offsets", partition, -1, &batch(b"v")));
+        assert_eq!(produced(&answer).0, INVALID_TOPIC, "on every core, whichever leads partition {partition}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_a_million_times_is_told_once() {
+    let broker = Broker::start(1);
+    let mut client = broker.connect();
+    let before = broker.rss();
+    let times = 1_000_000;
+    let mut body = Body::new().i32(times);
+    for _ in 0..times {
+        body = body.string("__consumer_offsets");
+    }
+    let answer = client.call(METADATA, 0, &body.0);
+    assert!(answer.len() < 10_000, "50 partitions once: {} bytes", answer.len());
+    assert!(broker.rss() < before + (1 << 30), "{} MiB more than before", (broker.rss() - before) >> 20);
+}

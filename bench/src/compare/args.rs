@@ -1,5 +1,6 @@
 //! The command line of `compare`.
 
+use crate::numbers;
 use clap::{Args as Flags, ValueEnum};
 use std::path::PathBuf;
 
@@ -40,16 +41,16 @@ pub struct Compare {
     #[arg(long, value_name = "kafka|HOST:PORT")]
     pub against: Vec<String>,
     /// How often each broker is measured, in turn.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = numbers::count)]
     pub pairs: usize,
     /// One short pair on less data, within five minutes.
     #[arg(long)]
     pub quick: bool,
     /// Seconds of each measurement, instead of the workload's own.
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::seconds, allow_negative_numbers = true)]
     pub seconds: Option<f64>,
     /// Seconds of warm-up at least, instead of 20 (8 with --quick); it goes on up to twice as long until the rate is steady.
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::seconds_or_none, allow_negative_numbers = true)]
     pub warm_up: Option<f64>,
     /// Kafka's own ProducerPerformance and ConsumerPerformance against every broker, too.
     #[arg(long)]
@@ -57,7 +58,8 @@ pub struct Compare {
     /// Where the report goes: WORKLOAD.json and WORKLOAD.html.
     #[arg(long, value_name = "DIR", default_value = "benchmarks")]
     pub out: PathBuf,
-    /// Where data and Kafka's jars go: the disk that is measured [default: thalweg-bench beside the directory of this program].
+    /// Where data and Kafka's jars go: the disk that is measured. Data goes into a directory thalweg-comparison there, which is
+    /// this program's own [default: thalweg-bench beside the directory of this program].
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
     /// The broker's program [default: beside this program; cargo builds it if it is not there].

@@ -1,6 +1,6 @@
 //! The load commands as processes of their own, so that each has its own CPU time, and anyone can repeat one by hand.
 
-use super::subject::Server;
+use super::{child::finish, subject::Server};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::process::{Command, Stdio};
@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 pub fn run(words: &[String]) -> Result<Value> {
     let mut command = Command::new(std::env::current_exe()?);
     // Its progress line and its errors go to our terminal.
-    let output = command.args(words).arg("--json").stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    command.args(words).arg("--json").stderr(Stdio::inherit());
+    let output = finish(command)?;
     anyhow::ensure!(output.status.success(), "thalweg-bench {} failed: {}", words.join(" "), output.status);
     serde_json::from_slice(&output.stdout).with_context(|| format!("the JSON of thalweg-bench {}", words.join(" ")))
 }

@@ -1,13 +1,19 @@
 //! Programs that are started, waited for and ended by their pid; none outlives this one.
 
+use super::interrupt;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+/// How often is looked whether a program has ended.
+const TURN: Duration = Duration::from_millis(20);
 
 /// How long a clean stop may take before the process is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -52,6 +58,7 @@ impl Running {
     pub fn wait_until(&mut self, within: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + within;
         while !ready() {
+            interrupt::check()?;
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("the broker ended at its start ({status}); its log ends so:\n{}", self.log_tail());
             }
@@ -75,7 +82,7 @@ impl Running {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(TURN);
         }
         self.child.kill()?;
         Ok(self.child.wait()?)
@@ -109,10 +116,46 @@ impl Drop for Running {
 /// # Errors
 /// It can't be started, or it fails: with what it printed.
 pub fn output(mut command: Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
+    let what = format!("{command:?}");
+    command.stderr(Stdio::piped());
+    let output = finish(command)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{what}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(text)
+}
+
+/// Waits for a program and gathers what it prints; standard error only where the command pipes it. A signal to us ends it.
+///
+/// # Errors
+/// It can't be started, or a signal came.
+pub fn finish(mut command: Command) -> Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("running {command:?}"))?;
+    let (out, err) = (gather(child.stdout.take()), gather(child.stderr.take()));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if let Err(interrupted) = interrupt::check() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(interrupted);
+        }
+        std::thread::sleep(TURN);
+    };
+    let gathered = |reader: JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    Ok(Output { status, stdout: gathered(out), stderr: gathered(err) })
+}
+
+/// Reads all that a pipe brings, so that the program is never held up by a full one.
+fn gather(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
 }
 
 /// True if a program stands in one of the directories of `PATH`.

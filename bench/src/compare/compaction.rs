@@ -31,14 +31,14 @@ const CLEANED_WITHIN: Duration = Duration::from_secs(1_800);
 /// What Kafka needs to begin as soon as it may, as Thalweg does: it looks every 15 s as it ships.
 pub const KAFKA_PROPERTIES: &str = "log.cleaner.backoff.ms=100\n";
 
-/// Fills a topic of its own, has it compacted, and reports.
+/// Fills `topic`, which has one partition and no data, has it compacted, and reports.
 ///
 /// # Errors
 /// The broker's; or its directory is not here.
 pub fn run(server: &Server, topic: &str, gb: f64) -> Result<Value> {
     let batches = ((gb * 1e9) as usize / (RECORD_BYTES * RECORDS) / ROUNDS).max(1);
     let settings = |ratio| [("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES), ("min.cleanable.dirty.ratio", ratio)];
-    control::create_with(&server.address, topic, 1, &settings("1.0"))?;
+    control::alter(&server.address, topic, &settings("1.0"))?;
     let found = control::topic(&server.address, topic)?;
     let leader = found.leaders.first().context("a leader")?;
     let value_bytes = RECORD_BYTES - 24;

@@ -2,11 +2,13 @@
 
 use super::{
     args::Compare,
-    bench, compaction, cross_check,
+    bench, compaction, cross_check, interrupt,
     limits::Limits,
     machine::Machine,
     result::{CaseResult, Comparison, RunResult, Settings},
     subject::{Facts, START_WITHIN, Server, Subject, Subjects},
+    topics::OwnTopic,
+    work::Work,
     workloads::{Case, Measure, Workload},
 };
 use crate::{cold, control, process};
@@ -24,8 +26,8 @@ const SLICE_GB_MAX: f64 = 1.0;
 /// The relative difference of two slices at a steady rate.
 const STEADY: f64 = 0.1;
 
-/// Where data and jars go: on the disk that is to be measured.
-fn work(args: &Compare) -> Result<PathBuf> {
+/// The directory that was asked for: on the disk that is to be measured. Kafka's jars stay there.
+fn place(args: &Compare) -> Result<PathBuf> {
     let work = match &args.work {
         Some(work) => work.clone(),
         None => {
@@ -45,14 +47,16 @@ fn work(args: &Compare) -> Result<PathBuf> {
 pub fn run(args: &Compare) -> Result<Comparison> {
     let workload = Workload::find(args)?;
     ensure!(args.pairs > 0 && !args.broker_cpus.is_empty(), "at least one pair and one CPU");
-    let work = work(args)?;
-    let subjects = Subjects::find(args, &work)?;
-    let machine = Machine::look(args, &work);
+    interrupt::watch();
+    let place = place(args)?;
+    let work = Work::take(&place)?;
+    let subjects = Subjects::find(args, &place, &work)?;
+    let machine = Machine::look(args, work.path());
     let pairs = if args.quick { 1 } else { args.pairs };
     let limits = || {
         let receivers = if workload.id == "W4" { 4 } else { 1 };
         let seconds = if args.quick { 2.0 } else { 4.0 };
-        let limits = Limits { work: &work, broker_cpu: args.broker_cpus[0], load_cpu: args.load_cpu, seconds, receivers };
+        let limits = Limits { work: work.path(), broker_cpu: args.broker_cpus[0], load_cpu: args.load_cpu, seconds, receivers };
         if args.no_limits {
             return Ok(Map::new());
         }
@@ -68,7 +72,7 @@ pub fn run(args: &Compare) -> Result<Comparison> {
         for subject in &subjects.all {
             let outcome = (|| -> Result<()> {
                 say(&format!("pair {pair} of {pairs}: {} starts", subject.facts.name));
-                let mut server = subjects.start(subject)?;
+                let mut server = subjects.start(subject, &work)?;
                 let rates = warm_up(args, &workload, &server)?;
                 warm_ups.push(json!({ "pair": pair, "subject": subject.facts.key, "mb_per_second": rates }));
                 let mut first = None;
@@ -88,8 +92,7 @@ pub fn run(args: &Compare) -> Result<Comparison> {
                 }
                 server.stop()
             })();
-            subjects.remove_data();
-            outcome.with_context(|| format!("pair {pair}, {}", subject.facts.name))?;
+            outcome.and_then(|()| work.clear()).with_context(|| format!("pair {pair}, {}", subject.facts.name))?;
         }
     }
     let facts: Vec<Facts> = subjects.all.iter().map(|subject| subject.facts.clone()).collect();
@@ -152,10 +155,10 @@ fn warm_up(args: &Compare, workload: &Workload, server: &Server) -> Result<Vec<f
     }
     loop {
         // A name of its own each time: a broker may take a while to forget a deleted topic.
-        let topic = format!("warm-up-{}", rates.len());
-        let report = bench::load(&words, server, &topic, args.load_cpu)?;
+        let topic = OwnTopic::for_load(&server.address, "warm-up", &words)?;
+        let report = bench::load(&words, server, topic.name(), args.load_cpu)?;
         let rate = report["mb_per_second"].as_f64().context("a rate")?;
-        control::delete(&server.address, &topic)?;
+        topic.delete()?;
         let is_steady = rates.last().is_some_and(|last| (rate - last).abs() < STEADY * last.max(rate));
         rates.push(rate);
         let elapsed = begin.elapsed();
@@ -166,40 +169,83 @@ fn warm_up(args: &Compare, workload: &Workload, server: &Server) -> Result<Vec<f
 }
 
 fn measure(args: &Compare, subjects: &Subjects, subject: &Subject, server: &mut Server, case: &Case) -> Result<Value> {
-    let topic = format!("case-{}", case.key);
+    let load = match &case.measure {
+        Measure::Load(words) | Measure::Cold(words) => words.as_slice(),
+        Measure::Restart | Measure::Compaction(_) => &[],
+    };
+    let first = case.prepare.first().map_or(load, Vec::as_slice);
+    let mut topic = match &case.measure {
+        Measure::Compaction(_) => OwnTopic::create(&server.address, &case.key, 1)?,
+        _ => OwnTopic::for_load(&server.address, &case.key, first)?,
+    };
     for words in &case.prepare {
-        bench::load(words, server, &topic, args.load_cpu)?;
+        bench::load(words, server, topic.name(), args.load_cpu)?;
     }
     let mut report = match &case.measure {
-        Measure::Load(words) => bench::load(words, server, &topic, args.load_cpu)?,
+        Measure::Load(words) => bench::load(words, server, topic.name(), args.load_cpu)?,
         Measure::Cold(words) => {
+            let beside = OwnTopic::for_load(&server.address, "beside", words)?;
             let mut words = words.clone();
+            words.extend(["--producer-topic".to_owned(), beside.name().to_owned()]);
             if subject.is_ours() {
                 words.extend(["--cold".to_owned(), server.data.display().to_string()]);
             }
-            bench::load(&words, server, &topic, args.load_cpu)?
+            let report = bench::load(&words, server, topic.name(), args.load_cpu)?;
+            beside.delete()?;
+            report
         }
-        Measure::Restart => restart(subjects, subject, server, &topic)?,
-        Measure::Compaction(gb) => compaction::run(server, &topic, *gb)?,
+        Measure::Restart => restart(subjects, subject, server, &mut topic)?,
+        Measure::Compaction(gb) => compaction::run(server, topic.name(), *gb)?,
     };
     if let (Some(alone), Some(beside)) = (report["alone_us"]["p99"].as_f64(), report["latency_us"]["p99"].as_f64()) {
         report["p99_ratio"] = json!(beside / alone.max(1.0));
     }
-    control::delete(&server.address, &topic)?;
+    topic.delete()?;
     Ok(report)
 }
 
-/// Kills the broker, empties the cache, starts it, and times the first ack from the start of its process.
-fn restart(subjects: &Subjects, subject: &Subject, server: &mut Server, topic: &str) -> Result<Value> {
+/// Kills the broker, empties the cache, starts it, and times the first ack from the start of its process. Every record that
+/// was acked before must be there afterwards.
+fn restart(subjects: &Subjects, subject: &Subject, server: &mut Server, topic: &mut OwnTopic) -> Result<Value> {
+    let ends = |server: &Server, topic: &OwnTopic| control::offsets(&control::topic(&server.address, topic.name())?, control::LATEST);
+    ensure!(subject.is_ours(), "{}: a broker elsewhere is not ours to kill", subject.facts.name);
+    let before = ends(server, topic)?;
     server.kill()?;
     cold::evict(&server.data)?;
     let begin = Instant::now();
     subjects.spawn(subject, server)?;
-    while let Err(error) = control::produce_one(&server.address, topic) {
+    topic.moved(&server.address);
+    while let Err(error) = control::produce_one(&server.address, topic.name()) {
+        interrupt::check()?;
         ensure!(begin.elapsed() < START_WITHIN, "no ack within {} s: {error:#}", START_WITHIN.as_secs());
         std::thread::sleep(Duration::from_millis(2));
     }
     let seconds = begin.elapsed().as_secs_f64();
     let memory = server.pid().map(|pid| process::usage(Some(pid))).transpose()?.map(|usage| usage.memory_bytes);
-    Ok(json!({ "seconds_until_ack": seconds, "broker_memory_bytes": memory }))
+    let records = survived(&before, &ends(server, topic)?)?;
+    Ok(json!({ "seconds_until_ack": seconds, "broker_memory_bytes": memory, "records_verified": records }))
+}
+
+/// The records of all partitions before the kill, if their ends are the same afterwards; partition 0 has got at least one more.
+fn survived(before: &[i64], after: &[i64]) -> Result<i64> {
+    ensure!(before.len() == after.len(), "{} partitions before the kill, {} after it", before.len(), after.len());
+    for (partition, (before, after)) in before.iter().zip(after).enumerate() {
+        let is_whole = if partition == 0 { after > before } else { after == before };
+        ensure!(is_whole, "partition {partition} ended at {before} before the kill, and at {after} after it");
+    }
+    Ok(before.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_that_lost_acked_records_is_no_result() {
+        assert_eq!(survived(&[10, 20], &[11, 20]).unwrap(), 30);
+        for after in [[10, 20], [11, 19], [11, 21]] {
+            assert!(survived(&[10, 20], &after).is_err(), "{after:?}");
+        }
+        assert!(survived(&[10, 20], &[11]).is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! Kafka's own ProducerPerformance and ConsumerPerformance beside this program at the same shape, against the same broker:
 //! if the two clients see different ratios between brokers, one of them measures itself.
 
-use super::{args::Compare, bench, child::output, kafka::Kafka, subject::Server, workloads::Metric};
+use super::{args::Compare, bench, child::output, kafka::Kafka, subject::Server, topics::OwnTopic, workloads::Metric};
 use crate::{control, process};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -48,28 +48,29 @@ fn produce(gb: f64) -> Vec<String> {
 pub fn run(args: &Compare, kafka: &Kafka, server: &Server) -> Result<Value> {
     let records: u64 = if args.quick { 200_000 } else { 1_000_000 };
     let (address, cpus) = (&server.address, &[args.load_cpu]);
-    control::create(address, "tools", PARTITIONS)?;
-    control::topic(address, "tools")?;
+    let topic = OwnTopic::create(address, "tools", PARTITIONS)?;
+    control::topic(address, topic.name())?;
 
     let mut tool = kafka.tool(cpus, "org.apache.kafka.tools.ProducerPerformance");
-    tool.args(["--topic", "tools", "--throughput", "-1", "--num-records", &records.to_string()]);
+    tool.args(["--topic", topic.name(), "--throughput", "-1", "--num-records", &records.to_string()]);
     tool.args(["--record-size", &RECORD_BYTES.to_string(), "--producer-props", &format!("bootstrap.servers={address}"), "acks=all"]);
     let (text, cpu) = costing(server, || output(tool))?;
     let rate = producer_rate(&text).with_context(|| format!("the last line of ProducerPerformance:\n{text}"))?;
     let tool_producer = figures(rate, cpu, records);
 
     let mut tool = kafka.tool(cpus, "org.apache.kafka.tools.ConsumerPerformance");
-    tool.args(["--bootstrap-server", address, "--topic", "tools", "--num-records", &records.to_string(), "--timeout", "60000"]);
+    tool.args(["--bootstrap-server", address, "--topic", topic.name(), "--num-records", &records.to_string(), "--timeout", "60000"]);
     let (text, cpu) = costing(server, || output(tool))?;
     let (consumed, rate) = consumer_rate(&text).with_context(|| format!("the table of ConsumerPerformance:\n{text}"))?;
     ensure!(consumed >= records, "ConsumerPerformance read {consumed} of {records} records");
     let tool_consumer = figures(rate, cpu, records);
-    control::delete(address, "tools")?;
+    topic.delete()?;
 
-    let bench_producer = bench::load(&produce((records * RECORD_BYTES) as f64 / 1e9), server, "bench", args.load_cpu)?;
+    let topic = OwnTopic::create(address, "cross-check", PARTITIONS)?;
+    let bench_producer = bench::load(&produce((records * RECORD_BYTES) as f64 / 1e9), server, topic.name(), args.load_cpu)?;
     let consume: Vec<String> = ["consume", "--from-beginning", "--until-end"].map(str::to_owned).into();
-    let bench_consumer = bench::load(&consume, server, "bench", args.load_cpu)?;
-    control::delete(address, "bench")?;
+    let bench_consumer = bench::load(&consume, server, topic.name(), args.load_cpu)?;
+    topic.delete()?;
     Ok(json!({
         "tool_producer": tool_producer, "tool_consumer": tool_consumer,
         "bench_producer": bench_producer, "bench_consumer": bench_consumer,

@@ -6,11 +6,23 @@ use super::{
 };
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Bytes of the file that fio writes and reads.
 const FILE_GIB: u32 = 4;
 const SMALL_FILE_MIB: u32 = 256;
+
+/// A file that is removed when it is no longer needed.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
 
 /// What is measured with.
 pub struct Limits<'a> {
@@ -33,20 +45,19 @@ impl Limits<'_> {
     /// A measurement fails.
     pub fn measure(&self) -> Result<Map<String, Value>> {
         let mut found = Map::new();
-        let file = self.work.join("limits.dat");
+        // Removed however it ends: it has gigabytes.
+        let scratch = Scratch(self.work.join("limits.dat"));
+        let file = &scratch.0;
         if is_installed("fio") {
-            self.disk(&file, &mut found)?;
+            self.disk(file, &mut found)?;
         } else {
             eprintln!("fio is not installed: the disk's own limits are left out");
             found.insert("disk".to_owned(), json!("not measured: fio is not installed"));
-            fs::write(&file, vec![0x5a; 64 << 20])?;
+            fs::write(file, vec![0x5a; 64 << 20])?;
         }
         let path = file.to_str().context("a path in UTF-8")?;
-        let cold = self.loopback(&["--file", path, "--cold", "--seconds", "60"]);
-        let warm = self.loopback(&["--file", path]);
-        let _ = fs::remove_file(&file);
-        found.insert("disk_cold_sendfile_mb_per_second".to_owned(), cold?);
-        found.insert("loopback_sendfile_mb_per_second".to_owned(), warm?);
+        found.insert("disk_cold_sendfile_mb_per_second".to_owned(), self.loopback(&["--file", path, "--cold", "--seconds", "60"])?);
+        found.insert("loopback_sendfile_mb_per_second".to_owned(), self.loopback(&["--file", path])?);
         found.insert("loopback_send_mb_per_second".to_owned(), self.loopback(&[])?);
         Ok(found)
     }
@@ -60,12 +71,11 @@ impl Limits<'_> {
         self.fio(file, &format!("{sequential} --rw=write --overwrite=1 --runtime=60"))?;
         let written = self.fio(file, &format!("{sequential} --rw=write --overwrite=1 --fdatasync=4"))?;
         let read = self.fio(file, &format!("{sequential} --rw=read"))?;
-        let small = self.work.join("limits-small.dat");
-        self.fio(&small, &format!("--size={SMALL_FILE_MIB}M --bs=1M --iodepth=4 --rw=write --end_fsync=1 --runtime=60"))?;
+        let scratch = Scratch(self.work.join("limits-small.dat"));
+        let small = &scratch.0;
+        self.fio(small, &format!("--size={SMALL_FILE_MIB}M --bs=1M --iodepth=4 --rw=write --end_fsync=1 --runtime=60"))?;
         let journal = self
-            .fio(&small, &format!("--size={SMALL_FILE_MIB}M --bs=4k --iodepth=1 --rw=write --overwrite=1 --fdatasync=1 --time_based=1"));
-        fs::remove_file(&small)?;
-        let journal = journal?;
+            .fio(small, &format!("--size={SMALL_FILE_MIB}M --bs=4k --iodepth=1 --rw=write --overwrite=1 --fdatasync=1 --time_based=1"))?;
         let mb = |job: &Value, kind: &str| job[kind]["bw_bytes"].as_f64().map(|bytes| json!(bytes / 1e6)).unwrap_or_default();
         let p50_ns = |times: &Value| times["percentile"]["50.000000"].as_f64().unwrap_or(0.0);
         found.insert("disk_fresh_mb_per_second".to_owned(), mb(&fresh, "write"));

@@ -1,6 +1,7 @@
 //! `compare`: Thalweg and other brokers in turn, on the same cores and disk, beside the machine's own limits.
 //!
-//! `workloads` says what is run, `course` runs it, `subject` and `kafka` start the brokers, `limits` measures the machine,
+//! `workloads` says what is run, `course` runs it, `subject` and `kafka` start the brokers, `work` is where they write, `topics`
+//! what they are loaded with, `limits` measures the machine, `interrupt` ends all of it cleanly,
 //! `result` holds what was found; `table`, `page` and `svg` show it.
 
 mod args;
@@ -9,6 +10,7 @@ mod child;
 mod compaction;
 mod course;
 mod cross_check;
+mod interrupt;
 mod kafka;
 mod limits;
 mod machine;
@@ -17,6 +19,8 @@ mod result;
 mod subject;
 mod svg;
 mod table;
+mod topics;
+mod work;
 mod workloads;
 
 pub use args::Compare;

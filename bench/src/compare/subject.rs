@@ -5,6 +5,7 @@ use super::{
     child::{Running, output, pinned},
     compaction,
     kafka::{HEAP_MIB, Kafka, VERSION},
+    work::Work,
 };
 use crate::control;
 use anyhow::{Context, Result, ensure};
@@ -62,7 +63,7 @@ impl Subjects {
     ///
     /// # Errors
     /// One of them can't be had.
-    pub fn find(args: &Compare, work: &Path) -> Result<Subjects> {
+    pub fn find(args: &Compare, jars: &Path, work: &Work) -> Result<Subjects> {
         let binary = thalweg(args.broker_binary.as_deref())?;
         let mut version = Command::new(&binary);
         version.arg("--version");
@@ -84,10 +85,10 @@ impl Subjects {
         let kafka = all.iter().any(|subject| matches!(subject.kind, Kind::Kafka { .. })) || args.cross_check;
         Ok(Subjects {
             all,
-            kafka: kafka.then(|| Kafka::fetch(work)).transpose()?,
+            kafka: kafka.then(|| Kafka::fetch(jars)).transpose()?,
             cpus: args.broker_cpus.clone(),
-            data: work.join("data"),
-            log: work.join("broker.log"),
+            data: work.data(),
+            log: work.log(),
             kafka_more: if args.workload == Id::W9 { compaction::KAFKA_PROPERTIES } else { "" },
         })
     }
@@ -107,10 +108,10 @@ impl Subjects {
     /// Starts a broker on fresh data.
     ///
     /// # Errors
-    /// It does not start.
-    pub fn start(&self, subject: &Subject) -> Result<Server> {
-        self.remove_data();
-        fs::create_dir_all(&self.data)?;
+    /// It does not start, or the data of the one before can't be removed.
+    pub fn start(&self, subject: &Subject, work: &Work) -> Result<Server> {
+        work.clear()?;
+        fs::create_dir(&self.data).with_context(|| format!("{}", self.data.display()))?;
         let _ = fs::remove_file(&self.log);
         let mut server = Server { address: String::new(), data: self.data.clone(), process: None };
         self.launch(subject, &mut server)?;
@@ -152,12 +153,6 @@ impl Subjects {
         };
         server.process = Some(Running::start(command, &self.log)?);
         Ok(())
-    }
-
-    /// Removes the data of the broker that ran.
-    pub fn remove_data(&self) {
-        let _ = fs::remove_dir_all(&self.data);
-        let _ = fs::remove_file(self.data.with_extension("properties"));
     }
 }
 

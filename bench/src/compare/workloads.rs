@@ -103,6 +103,7 @@ const CATCH_UP: &[Metric] = &[
     less("producer's p99 alone", "us", "/alone_us/p99"),
     less("producer's p99 beside the reader", "us", "/latency_us/p99"),
     less("producer's p99 beside / alone", "x", "/p99_ratio"),
+    less("requests not sent in time", "", "/requests_unsent"),
     CPU_GB,
     MEMORY,
 ];
@@ -198,7 +199,7 @@ impl Workload {
                 let sizes: &[f64] = if quick { &[1.0] } else { &[10.0, 20.0] };
                 let cases = sizes.iter().map(|gb| Case {
                     key: format!("{gb}"),
-                    title: format!("1,000 partitions, {gb} GB, killed under its last writes, cold cache"),
+                    title: format!("1,000 partitions, {gb} GB, killed after its last ack, cold cache"),
                     prepare: vec![words(&format!("produce --partitions 1000 --records 100 --warm-up 0 --seconds 1200 --gb-max {gb}"))],
                     measure: Measure::Restart,
                     metrics: RESTART,

@@ -31,6 +31,11 @@ pub struct Load {
     pub pace: Pace,
 }
 
+/// Requests a second that one thread can keep a schedule of: with more it would never get to sending them.
+const REQUESTS_PER_SECOND_MAX: f64 = 1_000_000.0;
+/// A request of more bytes fits into no message of the protocol, with room for keys and headers.
+const REQUEST_BYTES_MAX: usize = 1 << 30;
+
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
@@ -88,6 +93,11 @@ impl Lane {
         self.connection.queue(first, Some(Rc::clone(&template.shared)));
         self.in_flight.push_back((due, self.correlation, template));
     }
+
+    fn give_up(&mut self) -> Vec<(Instant, usize)> {
+        let templates = self.templates.iter().cycle().skip(self.next);
+        self.late.drain(..).zip(templates).map(|(due, template)| (due, template.parts.len())).collect()
+    }
 }
 
 /// All producers of a run.
@@ -96,6 +106,17 @@ pub struct Producers {
     in_flight_max: usize,
     schedule: Option<Schedule>,
     batches: u64,
+}
+
+/// The time from one request to the next.
+fn interval(requests_per_second: f64) -> Result<Duration> {
+    ensure!(
+        requests_per_second <= REQUESTS_PER_SECOND_MAX,
+        "{requests_per_second} requests a second are more than {REQUESTS_PER_SECOND_MAX}, which one thread can schedule: more records in a \
+         request (--records, --linger-ms), or less --rate"
+    );
+    let seconds = 1.0 / requests_per_second;
+    Duration::try_from_secs_f64(seconds).with_context(|| format!("a request every {seconds} s"))
 }
 
 struct Schedule {
@@ -112,6 +133,13 @@ impl Producers {
     pub fn open(load: &Load, topic: &Topic) -> Result<Producers> {
         ensure!(load.acks != 0, "acks=0 is not answered, so there is nothing to measure");
         ensure!(load.records > 0 && load.in_flight_max > 0 && load.clients > 0, "records, in-flight and clients are at least 1");
+        // What a record has besides its value, with a key.
+        let request_bytes = load.record_bytes.saturating_add(40).saturating_mul(load.records);
+        ensure!(request_bytes <= REQUEST_BYTES_MAX, "a request of {request_bytes} bytes: at most {REQUEST_BYTES_MAX} can be sent");
+        let schedule = match load.pace {
+            Pace::Closed => None,
+            Pace::Open(rate) => Some(Schedule { due: Instant::now(), interval: interval(rate)?, lane: 0 }),
+        };
         let by_leader = topic.by_leader();
         let prepared: BTreeMap<&str, Vec<Rc<Template>>> = by_leader
             .iter()
@@ -131,13 +159,8 @@ impl Producers {
                 });
             }
         }
-        let schedule = match load.pace {
-            Pace::Closed => None,
-            Pace::Open(rate) => {
-                ensure!(rate > 0.0, "a rate is above 0");
-                Some(Schedule { due: Instant::now(), interval: Duration::from_secs_f64(1.0 / rate), lane: 0 })
-            }
-        };
+        // It begins when everything is ready.
+        let schedule = schedule.map(|schedule| Schedule { due: Instant::now(), ..schedule });
         Ok(Producers { lanes, in_flight_max: load.in_flight_max, schedule, batches: 0 })
     }
 
@@ -224,13 +247,27 @@ impl Producers {
         self.batches
     }
 
-    /// Gives up the requests that were due and never sent, and says when each was due.
-    pub fn give_up_late(&mut self) -> Vec<Instant> {
-        self.lanes.iter_mut().flat_map(|lane| lane.late.drain(..)).collect()
+    /// Gives up the requests that were due and never sent, and says when each was due and how many batches it would have had.
+    pub fn give_up_late(&mut self) -> Vec<(Instant, usize)> {
+        self.lanes.iter_mut().flat_map(Lane::give_up).collect()
     }
 
     /// The connections, to wait for.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> + Clone {
         self.lanes.iter().map(|lane| &lane.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_that_no_thread_can_keep_is_refused() {
+        assert_eq!(interval(5_000.0).unwrap(), Duration::from_micros(200));
+        assert!(interval(REQUESTS_PER_SECOND_MAX).unwrap() > Duration::ZERO);
+        assert!(interval(2e9).is_err());
+        // The slowest that the command line takes, in the largest requests.
+        assert!(interval(1e-3 / 1e9).is_ok());
     }
 }

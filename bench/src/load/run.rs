@@ -32,8 +32,19 @@ impl Run {
     /// # Errors
     /// The CPU can't be used.
     pub fn start(label: &'static str, common: &Common) -> Result<Run> {
+        Run::begin(label, common, Instant::now() + Duration::from_secs_f64(common.warm_up))
+    }
+
+    /// As [`Run::start`], without a warm-up and from where another one ended: what is due lies in one of the two.
+    ///
+    /// # Errors
+    /// The CPU can't be used.
+    pub fn follow(label: &'static str, common: &Common, before: &Run) -> Result<Run> {
+        Run::begin(label, common, before.end)
+    }
+
+    fn begin(label: &'static str, common: &Common, begin: Instant) -> Result<Run> {
         process::pin(common.cpu)?;
-        let begin = Instant::now() + Duration::from_secs_f64(common.warm_up);
         Ok(Run {
             label,
             begin,

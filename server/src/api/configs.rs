@@ -25,12 +25,19 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 /// DescribeConfigs: every setting of each resource, or those that are named.
 pub async fn describe(core: &Rc<Core>, _context: &RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let with = Shown { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| {
+    // Each resource once: its name costs a few bytes, its settings some 10 KB. A node may be written in many ways.
+    let mut seen = BTreeSet::new();
+    let distinct = request.resources.into_iter().filter(|resource| {
+        let name = resource.resource_name.as_str();
+        let node = if resource.resource_type == BROKER { name.parse::<usize>().ok() } else { None };
+        seen.insert((resource.resource_type, node.map_or_else(|| name.to_owned(), |node| node.to_string())))
+    });
+    let results = distinct.map(|resource| {
         let answer =
             DescribeConfigsResult::default().with_resource_type(resource.resource_type).with_resource_name(resource.resource_name.clone());
         match settings_of(core, &resource, with) {
@@ -175,7 +182,7 @@ pub async fn alter_incrementally(
 
 /// One answer per resource, however often it was named.
 fn responses<R>(altered: Altered, response: impl Fn(Resource, i16, Option<StrBytes>) -> R) -> Vec<R> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     altered
         .into_iter()
         .filter(|(resource, _)| seen.insert(resource.clone()))

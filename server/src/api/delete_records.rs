@@ -1,7 +1,7 @@
 //! DeleteRecords: raises the log start offset of partitions.
 
 use super::{RequestContext, locate::TopicKey};
-use crate::{core::Core, errors};
+use crate::{catalog::Topic, core::Core, errors};
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -33,7 +33,8 @@ pub async fn handle(core: &Rc<Core>, _context: &RequestContext, request: DeleteR
 
 async fn delete(core: &Rc<Core>, topic: &str, partition: i32, before: i64) -> Result<i64, ResponseError> {
     let id = core.locate(TopicKey::Name(topic), partition).here()?;
-    if core.catalog.borrow().topic(topic).is_some_and(|topic| topic.internal) {
+    let is_kept = |topic: &Topic| topic.internal || !core.catalog.borrow().deletes(&topic.configs, &core.settings);
+    if core.catalog.borrow().topic(topic).is_some_and(is_kept) {
         return Err(ResponseError::PolicyViolation);
     }
     core.log.ready(&[id]).await.map_err(|error| errors::of_read(&error))?;

@@ -5,7 +5,7 @@ use super::{
     locate::{TopicKey, check_epoch},
 };
 use crate::{core::Core, errors};
-use engine::log::TimeQuery;
+use engine::{log::TimeQuery, partition::PartitionId};
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -68,12 +68,55 @@ async fn find(core: &Rc<Core>, version: i16, topic: &str, request: &ListOffsetsP
     let query = match request.timestamp {
         LATEST if committed => return Ok((-1, offsets.last_stable, offsets.leader_epoch)),
         LATEST => return Ok((-1, offsets.high_watermark, offsets.leader_epoch)),
-        EARLIEST | EARLIEST_LOCAL => return Ok((-1, offsets.log_start, -1)),
+        EARLIEST | EARLIEST_LOCAL => return Ok((-1, offsets.log_start, epoch_of(core, id, offsets.log_start, offsets.leader_epoch))),
         LATEST_TIERED => return Ok((-1, -1, -1)),
         MAX_TIMESTAMP => TimeQuery::Max,
         timestamp => TimeQuery::AtOrAfter(timestamp),
     };
     let end = if committed { offsets.last_stable } else { offsets.high_watermark };
     let found = core.log.offset_for(id, query).await.map_err(|error| errors::of_read(&error))?;
-    Ok(found.filter(|(_, offset)| *offset < end).map_or((-1, -1, -1), |(timestamp, offset)| (timestamp, offset, -1)))
+    let found = found.filter(|(_, offset)| *offset < end);
+    Ok(found.map_or((-1, -1, -1), |(timestamp, offset)| (timestamp, offset, epoch_of(core, id, offset, offsets.leader_epoch))))
+}
+
+/// The leader epoch of the record at an offset; -1 if there is none (yet). `current` is the partition's own.
+fn epoch_of(core: &Core, id: PartitionId, offset: i64, current: i32) -> i32 {
+    first_epoch(current, |epoch| core.log.epoch_end(id, epoch).is_none_or(|(_, end)| end > offset))
+        .filter(|epoch| core.log.epoch_end(id, *epoch).is_some())
+        .unwrap_or(-1)
+}
+
+/// The first epoch up to `current` that ends behind something; all above it do too.
+fn first_epoch(current: i32, ends_behind: impl Fn(i32) -> bool) -> Option<i32> {
+    let (mut low, mut high) = (0, i64::from(current) + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if ends_behind(middle as i32) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    (low <= i64::from(current)).then_some(low as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_epoch_that_reaches_behind_an_offset_is_found() {
+        // Epochs 3, 4 and 9 that end at 10, 20 and 30; those between end where the one below does.
+        let end = |epoch| match epoch {
+            ..3 => 0,
+            3 => 10,
+            4..9 => 20,
+            _ => 30,
+        };
+        let of = |offset| first_epoch(9, |epoch| end(epoch) > offset);
+        assert_eq!([0, 9, 10, 19, 20, 29].map(of), [Some(3), Some(3), Some(4), Some(4), Some(9), Some(9)]);
+        assert_eq!(of(30), None);
+        assert_eq!(first_epoch(i32::MAX, |epoch| epoch == i32::MAX), Some(i32::MAX));
+        assert_eq!(first_epoch(-1, |_| true), None);
+    }
 }

@@ -73,7 +73,12 @@ impl Core {
     #[must_use]
     pub fn locate(&self, topic: TopicKey<'_>, partition: i32) -> Location {
         let catalog = self.catalog.borrow();
-        let Some(found) = topic.find(&catalog) else {
+        self.locate_in(topic, topic.find(&catalog), partition)
+    }
+
+    /// The same for a topic that was looked up already.
+    pub(super) fn locate_in(&self, topic: TopicKey<'_>, found: Option<&Topic>, partition: i32) -> Location {
+        let Some(found) = found else {
             return Location::Nowhere(match topic {
                 TopicKey::Name(_) => ResponseError::UnknownTopicOrPartition,
                 TopicKey::Id(_) => ResponseError::UnknownTopicId,

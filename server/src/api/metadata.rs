@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
+use uuid::Uuid;
 
 /// What everybody may do with a topic, as bits of Kafka's AclOperation: read, write, create, delete, alter, describe,
 /// describe and alter configs.
@@ -39,13 +40,13 @@ pub async fn handle(core: &Rc<Core>, context: &RequestContext, request: Metadata
         Some(asked) => {
             let may_create = core.settings.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
             let refused = if may_create { create_missing(core, &asked).await } else { BTreeMap::new() };
-            asked.into_iter().map(|topic| find(core, version, topic, &refused)).collect()
+            distinct(asked).map(|topic| find(core, version, topic, &refused)).collect()
         }
     };
     for topic in &mut topics {
         topic.topic_authorized_operations = operations;
         if version < 10 {
-            topic.topic_id = uuid::Uuid::nil();
+            topic.topic_id = Uuid::nil();
         }
     }
     let brokers = core.settings.nodes.iter().enumerate().map(|(node, reached)| {
@@ -63,6 +64,16 @@ pub async fn handle(core: &Rc<Core>, context: &RequestContext, request: Metadata
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     response
+}
+
+/// Each topic once, as in Kafka: a name costs a few bytes, its partitions thousands.
+fn distinct(asked: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRequestTopic> {
+    let mut seen = BTreeSet::new();
+    asked.into_iter().filter(move |topic| {
+        // The id counts if there is no name.
+        let id = if topic.name.is_none() { topic.topic_id } else { Uuid::nil() };
+        seen.insert((topic.name.clone(), id))
+    })
 }
 
 /// Creates the topics that don't exist, all in one. Returns why some could not be.
@@ -117,4 +128,17 @@ fn describe(core: &Core, topic: &catalog::Topic) -> MetadataResponseTopic {
         .with_topic_id(topic.id)
         .with_is_internal(topic.internal)
         .with_partitions(partitions.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_described_once_however_often_it_is_named() {
+        let named = |name: &'static str| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
+        let by_id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(id));
+        let asked = vec![named("b"), named("a"), by_id(2), named("b"), named("b").with_topic_id(Uuid::from_u128(1)), by_id(2), by_id(1)];
+        assert_eq!(distinct(asked).collect::<Vec<_>>(), [named("b"), named("a"), by_id(2), by_id(1)]);
+    }
 }

@@ -39,6 +39,10 @@ use kafka_protocol::{
 };
 use std::{net::SocketAddr, rc::Rc};
 
+/// The largest answer in bytes, but for the batches of a fetch, which have bounds of their own: as large as a request may be
+/// (`socket.request.max.bytes`). A small request may name much more than that.
+pub const ANSWER_BYTES_MAX: usize = 100 << 20;
+
 /// What a handler knows of a request beside its body.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
@@ -265,18 +269,22 @@ fn decode<Q: Decodable>(context: &RequestContext, mut body: Bytes) -> Result<Q, 
     Q::decode(&mut body, context.version).map_err(|error| Refused::Malformed(error.to_string()))
 }
 
-/// A whole answer: length, header, body.
+/// A whole answer: length, header, body. Nothing is allocated for one that is beyond [`ANSWER_BYTES_MAX`].
 fn encode<R: Encodable + HeaderVersion>(context: &RequestContext, response: &R) -> Result<Reply, Refused> {
     let broken = |error: anyhow::Error| Refused::Encode { api: context.api, version: context.version, why: error.to_string() };
     let flexible = R::header_version(context.version) >= 1;
-    let mut out = BytesMut::with_capacity(response.compute_size(context.version).map_err(broken)? + 9);
+    let bytes = response.compute_size(context.version).map_err(broken)? + 9;
+    if bytes > ANSWER_BYTES_MAX {
+        return Err(Refused::TooLarge { api: context.api, bytes });
+    }
+    let mut out = BytesMut::with_capacity(bytes);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&context.correlation_id.to_be_bytes());
     if flexible {
         out.extend_from_slice(&[0]);
     }
     response.encode(&mut out, context.version).map_err(broken)?;
-    let length = i32::try_from(out.len() - 4).map_err(|_| Refused::TooLarge(out.len()))?;
+    let length = (out.len() - 4) as i32;
     out[..4].copy_from_slice(&length.to_be_bytes());
     Ok(Reply::Whole(out.freeze()))
 }
@@ -284,6 +292,10 @@ fn encode<R: Encodable + HeaderVersion>(context: &RequestContext, response: &R) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_protocol::messages::{
+        DescribeGroupsResponse,
+        describe_groups_response::{DescribedGroup, DescribedGroupMember},
+    };
 
     #[test]
     fn the_table_of_the_documents_is_the_one_that_is_served() {
@@ -297,6 +309,29 @@ mod tests {
             .collect();
         let served = |api: &Api| ((api.key as i16).to_string(), format!("{:?}", api.key), format!("{}-{}", api.advertised_min, api.max));
         assert_eq!(documented, APIS.iter().map(served).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_answer_beyond_the_bound_is_refused_before_it_has_memory() {
+        let context = |api| RequestContext {
+            api,
+            version: 5,
+            correlation_id: 1,
+            client_id: None,
+            peer: "127.0.0.1:1".parse().unwrap(),
+            gone: Signal::default(),
+            batch: None,
+        };
+        // So many members that share 256 KiB: 26 GB.
+        let metadata = Bytes::from(vec![0; 256 << 10]);
+        let answer = |members: usize| {
+            let member = DescribedGroupMember::default().with_member_metadata(metadata.clone());
+            DescribeGroupsResponse::default().with_groups(vec![DescribedGroup::default().with_members(vec![member; members])])
+        };
+        let refused = encode(&context(ApiKey::DescribeGroups), &answer(100_000));
+        assert!(matches!(refused, Err(Refused::TooLarge { bytes, .. }) if bytes > 26_000_000_000));
+        let served = encode(&context(ApiKey::DescribeGroups), &answer(3)).map(|reply| reply.len());
+        assert!(served.is_ok_and(|bytes| bytes > 3 * (256 << 10)));
     }
 
     #[test]

@@ -41,6 +41,9 @@ const LENGTH_BEHIND: usize = 12;
 /// Where the message format is.
 const MAGIC_AT: usize = 16;
 
+/// The client id that may append to internal topics, as in Kafka (`AdminUtils.ADMIN_CLIENT_ID`).
+const INTERNAL_CLIENT: &str = "__admin_client";
+
 /// What became of one partition's batch.
 type Outcome = Result<(PartitionId, Appended), Failure>;
 
@@ -107,7 +110,7 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
         let key = if context.version >= 13 { TopicKey::Id(topic.topic_id) } else { TopicKey::Name(&topic.name) };
         let partitions = topic.partition_data.iter().map(|partition| {
             let outcome = match request.acks {
-                -1..=1 => append(core, context.version, key, partition, received.take(), now_ms),
+                -1..=1 => append(core, context, key, partition, received.take(), now_ms),
                 _ => Err(ResponseError::InvalidRequiredAcks.into()),
             };
             (partition.index, outcome)
@@ -120,8 +123,26 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
     outcomes
 }
 
-fn append(core: &Core, version: i16, topic: TopicKey<'_>, request: &PartitionProduceData, received: Option<Slice>, now_ms: i64) -> Outcome {
-    let id = match core.locate(topic, request.index) {
+fn append(
+    core: &Core,
+    context: &RequestContext,
+    topic: TopicKey<'_>,
+    request: &PartitionProduceData,
+    received: Option<Slice>,
+    now_ms: i64,
+) -> Outcome {
+    let version = context.version;
+    let location = {
+        let catalog = core.catalog.borrow();
+        let found = topic.find(&catalog);
+        // What stands in it is taken for commits at the next start.
+        if found.is_some_and(|found| found.internal) && context.client() != INTERNAL_CLIENT {
+            let message = Some("Cannot append to an internal topic: the broker itself writes it.".to_owned());
+            return Err(Failure { message, ..ResponseError::InvalidTopicException.into() });
+        }
+        core.locate_in(topic, found, request.index)
+    };
+    let id = match location {
         Location::Here(id) => id,
         Location::Elsewhere(leader) => {
             return Err(Failure { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() });

@@ -130,9 +130,14 @@ pub enum Refused {
         /// What does not fit.
         why: String,
     },
-    /// The answer is too large for a frame.
-    #[error("an answer of {0} bytes is too large for a frame")]
-    TooLarge(usize),
+    /// The answer would be larger than any may be.
+    #[error("an answer to {api:?} of {bytes} bytes is beyond the {} that one may have: ask for less at once", super::ANSWER_BYTES_MAX)]
+    TooLarge {
+        /// The API.
+        api: ApiKey,
+        /// What it would have.
+        bytes: usize,
+    },
     /// A produce with `acks=0` failed: closing the connection is the only way to say so, as in Kafka.
     #[error("a produce with acks=0 failed: {0:?}")]
     UnackedFailed(ResponseError),

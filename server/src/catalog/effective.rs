@@ -125,12 +125,21 @@ impl Catalog {
         topic_configs::find(name).and_then(|setting| of_topic(setting, configs, self, settings).value).unwrap_or_default()
     }
 
+    /// Whether records of a topic may be deleted for their age or place: its `cleanup.policy` has `delete`.
+    #[must_use]
+    pub fn deletes(&self, configs: &Configs, settings: &Settings) -> bool {
+        self.has_policy(configs, settings, "delete")
+    }
+
+    fn has_policy(&self, configs: &Configs, settings: &Settings, wanted: &str) -> bool {
+        list(&self.topic_text(configs, settings, "cleanup.policy")).any(|word| word == wanted)
+    }
+
     /// What the engine is told of a topic's settings.
     #[must_use]
     pub fn partition_config(&self, configs: &Configs, settings: &Settings) -> PartitionConfig {
         let number = |name| self.topic_number(configs, settings, name);
-        let policy = self.topic_text(configs, settings, "cleanup.policy");
-        let has_policy = |wanted: &str| list(&policy).any(|word| word == wanted);
+        let has_policy = |wanted: &str| self.has_policy(configs, settings, wanted);
         let retention =
             Retention { ms: Some(number("retention.ms")).filter(|ms| *ms >= 0), bytes: u64::try_from(number("retention.bytes")).ok() };
         let dirty_ratio = self.topic_text(configs, settings, "min.cleanable.dirty.ratio").trim().parse::<f64>();

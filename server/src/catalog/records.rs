@@ -8,7 +8,11 @@
 //! replaces is removed, so the log's beginning may then be raised to it.
 
 use super::{Catalog, Change, Contradiction, change::ChangeError};
-use engine::batch::{BatchBuilder, HEADER_BYTES, Header, Records, payload};
+use engine::{
+    batch::{BatchBuilder, HEADER_BYTES, Header, Records, payload},
+    partition::PartitionId,
+};
+use std::collections::BTreeMap;
 
 /// Bytes of records in one batch, from which on a new one is begun.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -89,7 +93,7 @@ impl Catalog {
     pub fn from_bytes(bytes: &[u8]) -> Result<Catalog, RecordsError> {
         let mut catalog = Catalog::default();
         let mut shadow: Option<Shadow> = None;
-        let mut rest = bytes;
+        let (mut rest, mut end) = (bytes, -1);
         while !rest.is_empty() {
             let damaged = |offset, what: &str| RecordsError::Damaged { offset, what: what.into() };
             let header = Header::read(rest).ok_or_else(|| damaged(-1, "a batch header is cut off"))?;
@@ -118,8 +122,23 @@ impl Catalog {
             if let Some(finished) = shadow.take_if(|shadow| shadow.next == shadow.parts) {
                 catalog = finished.catalog;
             }
+            end = header.last_offset();
         }
+        catalog.check_numbers().map_err(|Contradiction(what)| RecordsError::Damaged { offset: end, what })?;
         Ok(catalog)
+    }
+
+    /// Two partitions of one number would share their records.
+    fn check_numbers(&self) -> Result<(), Contradiction> {
+        let mut owners = BTreeMap::from([(PartitionId::CATALOG, "the catalog")]);
+        for topic in self.topics().chain(self.deleting()) {
+            for partition in &topic.partitions {
+                if let Some(other) = owners.insert(partition.id, &topic.name) {
+                    return Err(Contradiction(format!("partition number {} is that of {other} and of {}", partition.id.0, topic.name)));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

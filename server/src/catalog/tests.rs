@@ -248,3 +248,23 @@ proptest! {
         prop_assert!(placement::place(&name, partition, pin, cores) < cores);
     }
 }
+
+#[test]
+fn a_start_refuses_a_partition_number_that_was_given_out_twice() {
+    let catalog = first_start(1);
+    let (first, second) = (created(&catalog, "first", 2, None), created(&catalog, "second", 1, None));
+    let error = Catalog::from_bytes(&log(&[vec![first.clone(), second.clone()]])).expect_err("two topics, one number").to_string();
+    assert!(error.contains("partition number 51 is that of first and of second"), "{error}");
+    let Change::TopicCreated { id, .. } = &first else { unreachable!("just made") };
+    let deleted = Change::TopicDeleted { id: *id };
+    assert!(Catalog::from_bytes(&log(&[vec![first, deleted, second]])).is_err(), "its files may still be there");
+}
+
+#[test]
+fn records_of_a_topic_may_be_deleted_if_its_policy_says_so() {
+    let catalog = first_start(1);
+    let deletes = |policy: &str| catalog.deletes(&Configs::from([("cleanup.policy".to_owned(), policy.to_owned())]), &Settings::default());
+    assert!(deletes("delete") && deletes("compact,delete") && deletes("delete, compact"));
+    assert!(!deletes("compact"));
+    assert!(catalog.deletes(&Configs::new(), &Settings::default()), "the default is delete");
+}

@@ -35,6 +35,8 @@ const MEANINGLESS: &[&str] = &[
     "log.cleaner.",
     "log.flush.",
     "log.message.downconversion.enable",
+    "log.retention.check.interval.ms",
+    "max.connections.per.ip",
     "metadata.",
     "metrics.",
     "auto.leader.rebalance.enable",
@@ -42,6 +44,7 @@ const MEANINGLESS: &[&str] = &[
     "num.replica.",
     "offsets.",
     "process.roles",
+    "queued.max.requests",
     "replica.",
     "sasl.",
     "security.",
@@ -122,6 +125,8 @@ mod tests {
         assert_eq!(classify("data-dir"), Key::Own("data_dir".into()));
         assert_eq!(classify("num.partitions"), Key::Kafka("num.partitions".into()));
         assert_eq!(classify("zookeeper.connect"), Key::Meaningless);
+        let without_effect = ["log.retention.check.interval.ms", "max.connections.per.ip", "offsets.topic.segment.bytes"];
+        assert!(without_effect.into_iter().chain(["queued.max.requests"]).all(|key| classify(key) == Key::Meaningless));
         assert_eq!(classify("transaction.state.log.replication.factor"), Key::Meaningless);
     }
 }

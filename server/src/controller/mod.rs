@@ -51,6 +51,8 @@ pub struct Controller {
     turn: Semaphore,
     /// A deletion was confirmed by all cores.
     deleted: Notify,
+    /// A decision is in the log in part, and in no copy: every further one would give its numbers out a second time.
+    cut_off: Cell<bool>,
     /// Bytes of records since the last snapshot.
     unsnapshot_bytes: Cell<u64>,
     /// Producer ids of this core.
@@ -64,6 +66,7 @@ impl Default for Controller {
         Controller {
             turn: Semaphore::new(1),
             deleted: Notify::new(),
+            cut_off: Cell::new(false),
             unsnapshot_bytes: Cell::new(0),
             lease: RefCell::default(),
             leasing: Semaphore::new(1),
@@ -99,31 +102,58 @@ pub async fn start(core: &Rc<Core>, highest_producer_id: i64, catalog_bytes: u64
 }
 
 /// Appends a decision to the catalog's log and waits until it is durable. Core 0, within its turn.
+///
+/// One that fails when a part of it is in the log is the last one: the copies don't know it, the next start does.
 async fn write(core: &Rc<Core>, changes: &[Change]) -> Result<(), Refusal> {
     if changes.is_empty() {
         return Ok(());
     }
+    let controller = &core.controller;
+    if controller.cut_off.get() {
+        let why = "The catalog takes no changes until the broker is restarted: an earlier one could be written only in part (see its log).";
+        return Err(Refusal::new(ResponseError::KafkaStorageError, why));
+    }
     let batches = records::decision(changes, now_ms());
     let bytes: usize = batches.iter().map(Vec::len).sum();
-    append(core, &batches).await.map_err(|error| {
+    append(core, &batches).await.map_err(|Unwritten { error, in_part }| {
         tracing::error!("the catalog can't be written: {error}");
+        if in_part {
+            controller.cut_off.set(true);
+            tracing::error!(
+                "a part of that change may be in the catalog's log, and comes into force with the next start. Until then no topic, \
+                 partition, setting or block of producer ids is created, changed or deleted: mend the disk and restart the broker"
+            );
+        }
         Refusal::new(ResponseError::KafkaStorageError, format!("The catalog could not be written: {error}"))
     })?;
-    let controller = &core.controller;
     controller.unsnapshot_bytes.set(controller.unsnapshot_bytes.get() + bytes as u64);
     Ok(())
 }
 
-async fn append(core: &Rc<Core>, batches: &[Vec<u8>]) -> Result<i64, AppendError> {
+/// Batches that were not written, or of which that isn't known.
+struct Unwritten {
+    error: AppendError,
+    /// Some of them are in the log, or may be.
+    in_part: bool,
+}
+
+/// Returns the offset of the first.
+async fn append(core: &Rc<Core>, batches: &[Vec<u8>]) -> Result<i64, Unwritten> {
     let (mut first, mut last) = (None, 0);
     for batch in batches {
         core.log.admit(batch.len()).await;
-        let appended = core.log.append(PartitionId::CATALOG, batch, now_ms())?;
+        let appended = core.log.append(PartitionId::CATALOG, batch, now_ms());
+        let appended = appended.map_err(|error| Unwritten { error, in_part: first.is_some() })?;
         first.get_or_insert(appended.base_offset);
         last = appended.last_offset;
     }
-    core.log.durable(PartitionId::CATALOG, last).await?;
-    Ok(first.unwrap_or(0))
+    let first = first.unwrap_or(0);
+    core.log.durable(PartitionId::CATALOG, last).await.map_err(|error| {
+        // A full disk makes the log drop what it can't write: then it ends where it did before.
+        let in_part = core.log.offsets(PartitionId::CATALOG).is_none_or(|offsets| offsets.log_end > first);
+        Unwritten { error, in_part }
+    })?;
+    Ok(first)
 }
 
 /// Writes a snapshot if the log has grown much beyond the last one, and lets go of what is before it. Core 0, within its
@@ -145,7 +175,8 @@ async fn snapshot_if_large(core: &Rc<Core>) {
                 tracing::warn!("the catalog's old records stay: {error}");
             }
         }
-        Err(error) => tracing::warn!("no snapshot of the catalog: {error}"),
+        // One that was cut off is skipped by the start that finds it.
+        Err(Unwritten { error, .. }) => tracing::warn!("no snapshot of the catalog: {error}"),
     }
 }
 

@@ -7,8 +7,10 @@ use super::{
 };
 use crate::{
     catalog::{CONSUMER_OFFSETS, Catalog, Change, Configs, start},
+    groups::coordinator::tests::{Broker, run},
     settings::Settings,
 };
+use engine::partition::PartitionId;
 use kafka_protocol::{
     ResponseError::{self, *},
     messages::{
@@ -255,4 +257,23 @@ fn the_broker_has_one_store_whichever_node_is_named() {
     }
     assert_eq!(catalog.broker_configs().len(), 3);
     assert_eq!(catalog.topic_number(&Configs::new(), &Settings::default(), "segment.bytes"), 2_000_000);
+}
+
+#[test]
+fn behind_a_decision_that_was_cut_off_there_is_none_until_a_restart() {
+    run(async {
+        let broker = Broker::new().await;
+        broker.core.log.ready(&[PartitionId::CATALOG]).await.expect("opens");
+        let write = async |sizes: &[usize]| {
+            let configs = |bytes: &usize| Configs::from([("x".to_owned(), "v".repeat(*bytes))]);
+            let changes: Vec<_> = sizes.iter().map(|bytes| Change::BrokerConfigs { configs: configs(bytes) }).collect();
+            super::write(&broker.core, &changes).await.map_err(|refusal| (refusal.code, refusal.message))
+        };
+        let (small, too_large) = (300 << 10, 2 << 20);
+        assert_eq!(write(&[too_large]).await.unwrap_err().0, KafkaStorageError, "nothing of it is written");
+        assert_eq!(write(&[small, small, small]).await, Ok(()), "so what follows is");
+        assert_eq!(write(&[small, too_large]).await.unwrap_err().0, KafkaStorageError, "its first half is written");
+        let (code, message) = write(&[small]).await.unwrap_err();
+        assert!(code == KafkaStorageError && message.contains("until the broker is restarted"), "{message}");
+    });
 }

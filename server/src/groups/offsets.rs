@@ -1,7 +1,10 @@
 //! The committed offsets of one group, and when they expire.
 
 use super::{classic::Group, classic::State, records::Committed};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Included, Unbounded},
+};
 use uuid::Uuid;
 
 /// Committed offsets by topic and partition.
@@ -52,6 +55,15 @@ impl Offsets {
         self.topics
             .iter()
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, committed)| (topic.as_str(), *partition, committed)))
+    }
+
+    /// Those behind a topic's partition, or all of them.
+    pub fn iter_after<'a>(&'a self, after: Option<&'a (String, i32)>) -> impl Iterator<Item = (&'a str, i32, &'a Committed)> {
+        let first = after.map_or(Unbounded, |(topic, _)| Included(topic.as_str()));
+        self.topics.range::<str, _>((first, Unbounded)).flat_map(move |(topic, partitions)| {
+            let behind = after.filter(|(name, _)| name == topic).map_or(Unbounded, |(_, partition)| Excluded(*partition));
+            partitions.range((behind, Unbounded)).map(move |(partition, committed)| (topic.as_str(), *partition, committed))
+        })
     }
 
     /// Those of topics that are no longer the ones that they were committed for. `current` names a topic's id.

@@ -42,7 +42,7 @@ pub struct Scrape {
     pub topics: BTreeMap<String, BTreeMap<i32, PartitionRow>>,
     /// Groups, with what they have committed.
     pub groups: Vec<GroupRow>,
-    /// Groups and offsets beyond the bound, as far as they are known; one at least if some were not asked for.
+    /// Cores whose groups and offsets were not all asked for: the bound was reached, or time was up.
     pub groups_left_out: usize,
     /// Partitions may be missing: time was up.
     pub is_partial: bool,
@@ -110,13 +110,18 @@ impl Cores {
         while let Some(from) = place {
             let step = move |core: Rc<Core>| async move { coordinator::groups_from(&core, &from, GROUP_ROWS_A_STEP) };
             let is_over = taken >= GROUP_ROWS_MAX || is_late();
-            let Some((rows, cut_off, next)) = (if is_over { None } else { self.ask(core, step).await }) else {
+            let Some((rows, next)) = (if is_over { None } else { self.ask(core, step).await }) else {
                 scrape.groups_left_out += 1;
                 return;
             };
             taken += rows.iter().map(|row| 1 + row.offsets.len()).sum::<usize>();
-            scrape.groups_left_out += cut_off;
-            scrape.groups.extend(rows);
+            for row in rows {
+                match scrape.groups.last_mut().filter(|last| last.name == row.name) {
+                    // It had more offsets than a step tells.
+                    Some(last) => last.offsets.extend(row.offsets),
+                    None => scrape.groups.push(row),
+                }
+            }
             place = next;
         }
     }

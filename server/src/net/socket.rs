@@ -129,6 +129,19 @@ impl Socket {
         submit(Rc::clone(&self.fd), entry).await.0
     }
 
+    /// How long ago, in ms, the last bytes of the peer came: those too that a receive in flight still waits with. `None` if
+    /// the kernel does not say.
+    #[must_use]
+    pub fn received_ms_ago(&self) -> Option<u64> {
+        // SAFETY: all zeros is a valid tcp_info, which is nothing but numbers.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        let place = (&raw mut info).cast();
+        // SAFETY: the kernel writes at most `length` bytes, which `info` has; the descriptor is open as long as `self` lives.
+        let result = unsafe { libc::getsockopt(self.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
+        (result == 0).then_some(u64::from(info.tcpi_last_data_recv))
+    }
+
     /// Ends the connection at once; what is in flight completes.
     pub fn shutdown(&self, how: Shutdown) {
         let how = match how {
@@ -185,5 +198,31 @@ impl Sending {
         self.message.0.msg_iovlen = self.runs.len() as _;
         let _ = &self.fd;
         named == self.parts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        time::{Duration, Instant},
+    };
+
+    #[test]
+    fn the_last_bytes_of_a_peer_are_known_before_anybody_has_received_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(listener.accept().unwrap().0.into());
+        // The kernel counts in ticks of up to 10 ms.
+        let tick = Duration::from_millis(10);
+        std::thread::sleep(10 * tick);
+        assert!(Duration::from_millis(socket.received_ms_ago().unwrap()) >= 8 * tick, "nothing has come");
+        let sent = Instant::now();
+        peer.write_all(b"x").unwrap();
+        // On loopback it is there when the send returns.
+        let ago = Duration::from_millis(socket.received_ms_ago().unwrap());
+        assert!(ago <= sent.elapsed() + 2 * tick, "{ago:?}");
     }
 }

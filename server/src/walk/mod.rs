@@ -14,6 +14,9 @@ pub use schema::REQUESTS;
 
 /// Elements of all arrays of a request together. (Kafka 4.4 has the same bound for each array.)
 pub const ELEMENTS_MAX: usize = 1_000_000;
+/// Bytes of a string, in versions with long lengths too (Kafka's readers have the same bound): what is kept of a request
+/// is written with lengths of 16 bits.
+pub const STRING_BYTES_MAX: usize = 0x7fff;
 /// Tagged fields of one structure, as in Kafka 4.4.
 pub const TAGGED_FIELDS_MAX: usize = 10_000;
 
@@ -26,8 +29,8 @@ pub enum Malformed {
         /// Which field.
         field: &'static str,
     },
-    /// A length or a count below -1, or a varint of more than 32 bits.
-    #[error("{field} has a length that is none")]
+    /// A length or a count below -1, a varint of more than 32 bits, or a string of more than [`STRING_BYTES_MAX`].
+    #[error("{field} has a length that it can't have")]
     Length {
         /// Which field.
         field: &'static str,
@@ -135,8 +138,12 @@ impl<'a> Walk<'a> {
         } else {
             let bytes = self.take(name, 2)?;
             nullable(name, i32::from(i16::from_be_bytes([bytes[0], bytes[1]])))?
-        };
-        self.take(name, length.unwrap_or(0)).map(drop)
+        }
+        .unwrap_or(0);
+        if length > STRING_BYTES_MAX {
+            return Err(Malformed::Length { field: name });
+        }
+        self.take(name, length).map(drop)
     }
 
     /// A count; null is none. An element has at least one byte, so a count can't exceed the bytes that are left.

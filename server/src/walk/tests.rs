@@ -224,6 +224,24 @@ fn huge_counts_are_refused_in_every_array_of_every_request() {
 }
 
 #[test]
+fn a_string_is_as_long_as_it_may_be_and_no_longer() {
+    // The group's name comes first in an OffsetCommit, from version 8 on with a length that has no bound of its own.
+    let group = |bytes: usize| {
+        let mut request = Vec::new();
+        let length = bytes as u32 + 1;
+        request.extend([length as u8 | 0x80, (length >> 7) as u8 | 0x80, (length >> 14) as u8]);
+        request.extend(vec![b'g'; bytes]);
+        // Generation, member id, no instance id, no topics, no tags.
+        request.extend([0, 0, 0, 0, 1, 0, 1, 0]);
+        request
+    };
+    let walked = |bytes: usize| body(ApiKey::OffsetCommit as i16, 8, &group(bytes));
+    assert_eq!(walked(STRING_BYTES_MAX), Ok(group(STRING_BYTES_MAX).len()));
+    assert_eq!(walked(STRING_BYTES_MAX + 1), Err(Malformed::Length { field: "group_id" }));
+    assert_eq!(walked(40_000), Err(Malformed::Length { field: "group_id" }));
+}
+
+#[test]
 fn stray_bytes_behind_a_request_are_tolerated() {
     let message = schema(ApiKey::Metadata as i16).unwrap();
     let (mut bytes, _) = sample(message, 13);

@@ -8,6 +8,7 @@ use crate::{
         classic::{JoinAnswer, JoinRequest, LeaveTarget, SyncAnswer, SyncRequest},
         coordinator,
     },
+    walk::STRING_BYTES_MAX,
 };
 use bytes::Bytes;
 use kafka_protocol::{
@@ -28,11 +29,14 @@ const NULL_PROTOCOL_SINCE: i16 = 7;
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 /// From here on several members leave at once (KIP-345).
 const LEAVE_BATCHED_SINCE: i16 = 3;
+/// What a member's id has of its client's name, in bytes: with the UUID behind it, it still is a string of the protocol.
+const ID_STEM_BYTES_MAX: usize = STRING_BYTES_MAX - 1 - 36;
 
 /// JoinGroup, version 0 to 9. It waits for the group.
 pub async fn join_group(core: &Rc<Core>, context: &RequestContext, request: JoinGroupRequest) -> JoinGroupResponse {
     let instance = kept_option(&request.group_instance_id);
     let stem = instance.as_deref().unwrap_or(context.client());
+    let stem = &stem[..stem.floor_char_boundary(ID_STEM_BYTES_MAX)];
     let rebalance_timeout_ms = if context.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let join = JoinRequest {
         member_id: kept(&request.member_id),

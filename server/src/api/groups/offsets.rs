@@ -20,7 +20,10 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use std::rc::Rc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 use uuid::Uuid;
 
 /// From here on a generation of an unknown group is GROUP_ID_NOT_FOUND.
@@ -87,9 +90,13 @@ pub async fn offset_fetch(core: &Rc<Core>, context: &RequestContext, request: Of
     if context.version < FETCH_BATCHED_SINCE {
         return fetch_one(core, context.version, request).await;
     }
-    let mut groups = Vec::with_capacity(request.groups.len());
+    let mut groups = Vec::new();
+    let mut seen = BTreeSet::new();
     for group in request.groups {
-        let topics = group.topics.map(|topics| topics.into_iter().map(|topic| (kept(&topic.name.0), topic.partition_indexes)).collect());
+        if !seen.insert(group.group_id.clone()) {
+            continue;
+        }
+        let topics = group.topics.map(|topics| distinct(topics.into_iter().map(|topic| (topic.name, topic.partition_indexes))));
         let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
         groups.push(match coordinator::fetch(core, group.group_id.0.as_str(), topics).await {
             Ok(fetched) => answer.with_topics(fetched.into_iter().map(batched_topic).collect()),
@@ -97,6 +104,22 @@ pub async fn offset_fetch(core: &Rc<Core>, context: &RequestContext, request: Of
         });
     }
     OffsetFetchResponse::default().with_groups(groups)
+}
+
+/// Each partition once: its index costs 4 bytes, the metadata of its offset up to `offset.metadata.max.bytes`.
+fn distinct(asked: impl Iterator<Item = (TopicName, Vec<i32>)>) -> Vec<(String, Vec<i32>)> {
+    let mut places = BTreeMap::new();
+    let mut topics: Vec<(String, Vec<i32>)> = Vec::new();
+    let mut seen: Vec<BTreeSet<i32>> = Vec::new();
+    for (name, partitions) in asked {
+        let at = *places.entry(name).or_insert_with_key(|name| {
+            topics.push((kept(&name.0), Vec::new()));
+            seen.push(BTreeSet::new());
+            topics.len() - 1
+        });
+        topics[at].1.extend(partitions.into_iter().filter(|partition| seen[at].insert(*partition)));
+    }
+    topics
 }
 
 fn batched_topic((name, offsets): (String, Vec<(i32, Fetched)>)) -> OffsetFetchResponseTopics {
@@ -119,7 +142,7 @@ fn told(fetched: Fetched) -> (i64, i32, StrBytes) {
 async fn fetch_one(core: &Rc<Core>, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let asked: Option<Vec<(String, Vec<i32>)>> = request
         .topics
-        .map(|topics| topics.into_iter().map(|topic| (kept(&topic.name.0), topic.partition_indexes)).collect())
+        .map(|topics| distinct(topics.into_iter().map(|topic| (topic.name, topic.partition_indexes))))
         // Version 1 has no word for "all": nothing is nothing.
         .or_else(|| (version < FETCH_ERROR_SINCE).then(Vec::new));
     let GroupId(group) = request.group_id;
@@ -174,4 +197,16 @@ pub async fn offset_delete(core: &Rc<Core>, _: &RequestContext, request: OffsetD
         OffsetDeleteResponseTopic::default().with_name(name).with_partitions(partitions.into_iter().map(partition).collect())
     });
     OffsetDeleteResponse::default().with_topics(topics.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_told_once_however_often_it_is_asked_for() {
+        let topic = |name: &'static str, partitions: &[i32]| (TopicName(StrBytes::from_static_str(name)), partitions.to_vec());
+        let asked = [topic("b", &[1, 0, 1]), topic("a", &[]), topic("b", &[0, 2, 2]), topic("a", &[7])];
+        assert_eq!(distinct(asked.into_iter()), [("b".to_owned(), vec![1, 0, 2]), ("a".to_owned(), vec![7])]);
+    }
 }

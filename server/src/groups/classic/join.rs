@@ -1,6 +1,6 @@
 //! JoinGroup: who may come in, and what it does to the group.
 
-use super::{Effect, Group, Member, Now, State, Token};
+use super::{Effect, Group, Member, Now, State, Token, view::bytes_of};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
@@ -63,6 +63,14 @@ pub struct Joined {
     pub metadata: Bytes,
 }
 
+impl JoinRequest {
+    /// What the member brings, in bytes.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> usize {
+        bytes_of(&self.protocols)
+    }
+}
+
 impl JoinAnswer {
     /// No.
     #[must_use]
@@ -108,8 +116,7 @@ impl Group {
         if !self.has_room_for(&request.member_id) {
             return refuse(ResponseError::GroupMaxSizeReached);
         }
-        let bytes: usize = request.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
-        if bytes > self.rules.member_bytes_max {
+        if request.metadata_bytes() > self.rules.member_bytes_max {
             return refuse(ResponseError::InvalidRequest);
         }
         if !self.supports(&request) {

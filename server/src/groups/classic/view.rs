@@ -34,6 +34,14 @@ pub struct MemberDescription {
     pub assignment: Bytes,
 }
 
+/// What an id that was handed out takes beside its text, in bytes: its place in the map, and the deadline.
+const PENDING_BYTES: usize = 64;
+
+/// What a member brings, in bytes.
+pub(super) fn bytes_of(protocols: &[(String, Bytes)]) -> usize {
+    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
+}
+
 impl Group {
     /// The group now.
     #[must_use]
@@ -55,11 +63,17 @@ impl Group {
         }
     }
 
-    /// What its members' metadata takes, in bytes.
+    /// What its members have brought and were given, in bytes, with the ids of those that were announced.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
-        let of = |member: &Member| member.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum::<usize>();
-        self.members.values().map(|member| of(member) + member.assignment.len()).sum()
+        let members: usize = self.members.values().map(|member| bytes_of(&member.protocols) + member.assignment.len()).sum();
+        members + self.pending.keys().map(|id| id.len() + PENDING_BYTES).sum::<usize>()
+    }
+
+    /// What a member has brought, in bytes; `None` if it is none.
+    #[must_use]
+    pub fn member_bytes(&self, id: &str) -> Option<usize> {
+        self.members.get(id).map(|member| bytes_of(&member.protocols))
     }
 
     /// Whether it is a consumer group, whose metadata are subscriptions.

@@ -36,7 +36,7 @@ enum LoadError {
 
 /// Begins to load a partition. Until it's done, its groups are answered COORDINATOR_LOAD_IN_PROGRESS.
 pub(super) fn begin(core: &Rc<Core>, index: ShardIndex, id: PartitionId) {
-    let shard = Shard { id, ready: false, groups: Default::default(), appended: -1, watched: false };
+    let shard = Shard { id, ready: false, failed: false, groups: Default::default(), appended: -1, watched: false };
     core.groups.shards.borrow_mut().insert(index, shard);
     let core = Rc::clone(core);
     tokio::task::spawn_local(async move {
@@ -45,7 +45,10 @@ pub(super) fn begin(core: &Rc<Core>, index: ShardIndex, id: PartitionId) {
             match read(&core, id).await {
                 Ok(replay) => return ready(&core, index, replay),
                 Err(LoadError::Missing) => tracing::debug!("{OFFSETS_TOPIC}-{index} is not there yet"),
-                Err(error) => tracing::error!("the groups of {OFFSETS_TOPIC}-{index} can't be loaded, trying again: {error}"),
+                Err(error) => {
+                    tracing::error!("the groups of {OFFSETS_TOPIC}-{index} can't be loaded, trying again: {error}");
+                    failed(&core, index);
+                }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
@@ -78,13 +81,22 @@ pub(super) fn again(core: &Rc<Core>, index: ShardIndex) {
     begin(core, index, id);
 }
 
-/// Waits until no partition of this core is being loaded.
+/// Nobody waits for a partition that can't be loaded: it may never be, and when it is, that begins with a look at what has
+/// changed since ([`sweep::orphans`]).
+pub(super) fn failed(core: &Rc<Core>, index: ShardIndex) {
+    if let Some(shard) = core.groups.shards.borrow_mut().get_mut(&index) {
+        shard.failed = true;
+    }
+    core.groups.loaded.notify_waiters();
+}
+
+/// Waits until no partition of this core is being loaded, but for those that can't be.
 pub(super) async fn all_loaded(core: &Rc<Core>) {
     loop {
         let loaded = core.groups.loaded.notified();
         tokio::pin!(loaded);
         loaded.as_mut().enable();
-        if core.groups.shards.borrow().values().all(|shard| shard.ready) {
+        if core.groups.shards.borrow().values().all(|shard| shard.ready || shard.failed) {
             return;
         }
         loaded.await;
@@ -141,7 +153,7 @@ fn ready(core: &Rc<Core>, index: ShardIndex, replay: Replay) {
         }
         tracing::debug!("{OFFSETS_TOPIC}-{index}: {} groups", entries.len());
         shard.groups = entries;
-        shard.ready = true;
+        (shard.ready, shard.failed) = (true, false);
     }
     // A crash between a topic's deletion and the tombstones of its offsets leaves some behind.
     sweep::orphans(core, index, None);

@@ -61,11 +61,14 @@ async fn try_join(core: &Rc<Core>, name: &str, request: JoinRequest) -> Result<J
     if !Group::session_timeout_is_allowed(&coordinator.rules, &request) {
         return Err(ResponseError::InvalidSessionTimeout);
     }
+    // What a member that is there has brought already is counted; it may come back, but not with more.
+    let has = with_group(core, shard, name, |entry| entry.group.member_bytes(&request.member_id)).flatten();
+    let more = request.metadata_bytes().saturating_sub(has.unwrap_or(0));
+    if (has.is_none() || more > 0) && coordinator.metadata_bytes.get() + more > METADATA_BYTES_MAX {
+        tracing::warn!("a member of group {name} is refused: members' metadata of this core would be above {METADATA_BYTES_MAX} bytes");
+        return Err(ResponseError::CoordinatorNotAvailable);
+    }
     if request.member_id.is_empty() {
-        if coordinator.metadata_bytes.get() > METADATA_BYTES_MAX {
-            tracing::warn!("a member of group {name} is refused: members' metadata of this core is above {METADATA_BYTES_MAX} bytes");
-            return Err(ResponseError::CoordinatorNotAvailable);
-        }
         make_group(core, shard, name)?;
     }
     let (sender, answer) = oneshot::channel();

@@ -15,7 +15,7 @@ mod members;
 mod offsets;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod usage;
 mod write;
@@ -62,7 +62,7 @@ pub struct Coordinator {
     deadlines: RefCell<BTreeSet<(i64, ShardIndex, String)>>,
     /// A deadline came before the one that the timer task sleeps for.
     earlier: Notify,
-    /// A shard became ready.
+    /// A shard became ready, or could not be loaded.
     loaded: Notify,
     tokens: Cell<Token>,
     joins: RefCell<BTreeMap<Token, oneshot::Sender<Gated<JoinAnswer>>>>,
@@ -75,6 +75,8 @@ pub struct Coordinator {
 struct Shard {
     id: PartitionId,
     ready: bool,
+    /// It could not be loaded; that is tried again and again.
+    failed: bool,
     groups: BTreeMap<String, Entry>,
     /// The last offset that was appended.
     appended: i64,

@@ -71,17 +71,22 @@ async fn try_commit(core: &Rc<Core>, by: CommitBy, commits: Vec<Commit>) -> Resu
         None => make_group(core, shard, &by.group)?,
     }
     let mut results = vec![Ok(()); commits.len()];
-    let mut accepted = Vec::new();
+    let (mut accepted, mut fresh) = (Vec::new(), 0);
+    let is_near_the_bound = coordinator.committed.get() + commits.len() > COMMITTED_MAX;
+    let has_one =
+        |commit: &Commit| with_group(core, shard, &by.group, |entry| entry.offsets.get(&commit.topic, commit.partition).is_some());
     for (at, commit) in commits.into_iter().enumerate() {
+        let is_fresh = is_near_the_bound && has_one(&commit) != Some(true);
         if commit.metadata.len() > coordinator.offset_metadata_bytes_max {
             results[at] = Err(ResponseError::OffsetMetadataTooLarge);
-        } else if coordinator.committed.get() + accepted.len() >= COMMITTED_MAX {
+        } else if is_fresh && coordinator.committed.get() + fresh >= COMMITTED_MAX {
             tracing::warn!("an offset of group {} is refused: this core has {COMMITTED_MAX} already", by.group);
             results[at] = Err(ResponseError::InvalidCommitOffsetSize);
         } else {
             let Commit { topic, topic_id, partition, offset, leader_epoch, metadata } = commit;
             let committed = Committed { offset, leader_epoch, metadata, commit_ms: now.wall_ms, expire_ms: None, topic_id };
             accepted.push((at, topic, partition, committed));
+            fresh += usize::from(is_fresh);
         }
     }
     let gate = {

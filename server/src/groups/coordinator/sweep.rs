@@ -96,7 +96,7 @@ pub(super) fn orphans(core: &Rc<Core>, index: ShardIndex, names: Option<&BTreeSe
 }
 
 /// Topics were deleted, and this core's catalog says so: their offsets go too, durably, before this returns. A topic of
-/// the same name that was made since keeps its own.
+/// the same name that was made since keeps its own. Those of a partition that can't be loaded go when it can.
 ///
 /// # Errors
 /// COORDINATOR_NOT_AVAILABLE if that can't be written; the next start then sees to it.

@@ -15,17 +15,17 @@ use std::{future::Future, os::fd::AsRawFd, time::Duration};
 use uuid::Uuid;
 
 /// One core over a log that outlives it.
-struct Broker {
+pub(crate) struct Broker {
     log: Log<UringDisk>,
     disk: UringDisk,
     catalog: Catalog,
     settings: Settings,
-    core: Rc<Core>,
+    pub(crate) core: Rc<Core>,
     _dir: tempfile::TempDir,
 }
 
 impl Broker {
-    async fn new() -> Broker {
+    pub(crate) async fn new() -> Broker {
         let scratch = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp");
         std::fs::create_dir_all(scratch).unwrap();
         let dir = tempfile::tempdir_in(scratch).unwrap();
@@ -131,7 +131,7 @@ fn member(id: &str, generation: i32) -> CommitBy {
     CommitBy { member_id: id.into(), generation, ..outside("g") }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
@@ -205,6 +205,22 @@ fn too_much_metadata_is_refused_where_it_stands() {
         let results = commit(&broker.core, outside("out"), vec![fat, broker.offset("orders", 1, 2)]).await;
         assert_eq!(results, [Err(ResponseError::OffsetMetadataTooLarge), Ok(())]);
         assert_eq!(broker.committed("out").await, Some(2));
+    });
+}
+
+#[test]
+fn at_the_bound_of_offsets_only_new_ones_are_refused() {
+    run(async {
+        let broker = Broker::new().await;
+        assert_eq!(broker.commit(outside("out"), 1).await, Ok(()));
+        broker.core.groups.committed.set(COMMITTED_MAX - 1);
+        let commits = [(1, 2), (0, 3), (1, 4), (2, 5)].map(|(partition, offset)| broker.offset("orders", partition, offset));
+        let refused = Err(ResponseError::InvalidCommitOffsetSize);
+        assert_eq!(commit(&broker.core, outside("out"), commits.to_vec()).await, [Ok(()), Ok(()), Ok(()), refused]);
+        assert_eq!(broker.core.groups.committed.get(), COMMITTED_MAX);
+        assert_eq!(broker.commit(outside("out"), 6).await, Ok(()), "a group that has one goes on");
+        assert_eq!(broker.commit(outside("other"), 1).await, refused);
+        assert_eq!(broker.committed("out").await, Some(6));
     });
 }
 
@@ -285,6 +301,26 @@ fn a_crash_between_a_deletion_and_its_tombstones_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_deletion_does_not_wait_for_groups_that_cannot_be_loaded() {
+    run(async {
+        let mut broker = Broker::new().await;
+        broker.commit(outside("out"), 9).await.unwrap();
+        broker.delete("orders").await;
+        let (damaged, id, _) = place(&broker.core, "damaged").unwrap();
+        let not_loaded = Shard { id, ready: false, failed: false, groups: BTreeMap::new(), appended: -1, watched: false };
+        broker.core.groups.shards.borrow_mut().insert(damaged, not_loaded);
+        let core = Rc::clone(&broker.core);
+        let deletion = tokio::task::spawn_local(async move { topics_deleted(&core, vec!["orders".into()]).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!deletion.is_finished(), "it waits for what is being loaded");
+        load::failed(&broker.core, damaged);
+        assert_eq!(deletion.await.unwrap(), Ok(()));
+        assert_eq!(describe(&broker.core, "out").err(), Some(ResponseError::GroupIdNotFound), "the others' offsets are gone");
+        assert_eq!(describe(&broker.core, "damaged").err(), Some(ResponseError::CoordinatorLoadInProgress));
+    });
+}
+
+#[test]
 fn a_leader_epoch_that_is_not_there_yet_is_not_told() {
     run(async {
         let broker = Broker::new().await;
@@ -304,6 +340,59 @@ fn groups_with_members_need_a_name_and_offsets_do_not() {
         assert_eq!(heartbeat(&broker.core, "", "m", None, 1), Err(ResponseError::InvalidGroupId));
         assert_eq!(broker.commit(outside(""), 4).await, Ok(()));
         assert_eq!(broker.committed("").await, Some(4));
+    });
+}
+
+#[test]
+fn above_the_bound_of_metadata_nobody_comes_in_and_members_go_on() {
+    run(async {
+        let broker = Broker::new().await;
+        let id_required = || JoinRequest { id_required: true, ..request("") };
+        let announced = join(&broker.core, "new", id_required()).await;
+        assert_eq!(announced.error, Some(ResponseError::MemberIdRequired));
+        let pending_bytes = broker.core.groups.metadata_bytes.get();
+        assert!(pending_bytes > announced.member_id.len(), "an id that was handed out is counted");
+        let member = broker.join("").await.member_id;
+        broker.sync(&member, 1).await;
+        let used = broker.core.groups.metadata_bytes.get();
+        broker.core.groups.metadata_bytes.set(METADATA_BYTES_MAX - 10);
+        let refused = Some(ResponseError::CoordinatorNotAvailable);
+        assert_eq!(join(&broker.core, "new", request(&announced.member_id)).await.error, refused, "one that was announced");
+        assert_eq!(join(&broker.core, "other", id_required()).await.error, refused, "one that would be");
+        let fatter = JoinRequest { protocols: vec![("range".into(), Bytes::from(vec![0; 1 << 10]))], ..request(&member) };
+        assert_eq!(join(&broker.core, "g", fatter).await.error, refused, "a member that brings more");
+        assert_eq!(broker.join(&member).await.error, None, "a member that comes back as it was");
+        broker.core.groups.metadata_bytes.set(used);
+        assert_eq!(join(&broker.core, "new", request(&announced.member_id)).await.error, None);
+    });
+}
+
+#[test]
+fn a_walk_over_groups_tells_every_offset_however_small_its_steps() {
+    run(async {
+        let mut broker = Broker::new().await;
+        broker.create("other").await;
+        let mut expected = Vec::new();
+        for (group, topics) in [("a", vec!["orders", "other"]), ("b", vec!["other"]), ("c", vec!["orders"])] {
+            let offsets = topics.iter().flat_map(|topic| (0..4).map(|partition| broker.offset(topic, partition, i64::from(partition))));
+            let offsets: Vec<_> = offsets.collect();
+            expected.extend(offsets.iter().map(|commit| (group.to_owned(), commit.topic.clone(), commit.partition, commit.offset)));
+            commit(&broker.core, outside(group), offsets).await;
+        }
+        expected.sort();
+        for rows_max in [1, 2, 3, 4, 5, 7, 100] {
+            let (mut told, mut place) = (Vec::new(), Some(Place::default()));
+            while let Some(from) = place {
+                let (rows, next) = groups_from(&broker.core, &from, rows_max);
+                assert!(rows.iter().map(|row| 1 + row.offsets.len()).sum::<usize>() <= rows_max + 1, "a step of {rows_max}");
+                for row in rows {
+                    told.extend(row.offsets.into_iter().map(|(topic, partition, offset)| (row.name.clone(), topic, partition, offset)));
+                }
+                place = next;
+            }
+            told.sort();
+            assert_eq!(told, expected, "in steps of {rows_max}");
+        }
     });
 }
 

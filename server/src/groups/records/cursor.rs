@@ -91,10 +91,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Strings of requests are below 32 KiB, and only such come here; a longer one would be cut at a character.
+/// Strings of requests have at most `walk::STRING_BYTES_MAX` bytes, and only such come here: a longer one would be cut, and
+/// be another name from then on.
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    let cut = (0..=text.len().min(i16::MAX as usize)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let text = &text[..cut];
+    debug_assert!(text.len() <= crate::walk::STRING_BYTES_MAX, "a string of {} bytes", text.len());
+    let text = &text[..text.floor_char_boundary(i16::MAX as usize)];
     out.extend_from_slice(&(text.len() as i16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
