@@ -9,7 +9,7 @@ use kafka_protocol::{
         DeleteTopicsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
         RequestHeader, ResponseHeader, TopicName,
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
-        create_topics_request::{CreatableTopic, CreatableTopicConfig},
+        create_topics_request::CreatableTopic,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
         metadata_request::MetadataRequestTopic,
         produce_request::{PartitionProduceData, TopicProduceData},

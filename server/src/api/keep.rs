@@ -98,7 +98,7 @@ pub async fn handle(core: &Rc<Core>, correlation_id: i32, mut body: Bytes) -> Re
         out.put_i16(0);
         put_state(&mut out, core, Some(*id));
     }
-    let length = i32::try_from(out.len() - 4).map_err(|_| Refused::TooLarge(out.len()))?;
+    let length = i32::try_from(out.len() - 4).map_err(|_| Refused::Malformed(format!("its answer would have {} bytes", out.len())))?;
     out[..4].copy_from_slice(&length.to_be_bytes());
     Ok(Reply::Whole(out.freeze()))
 }

@@ -11,6 +11,7 @@ pub(crate) mod cursor;
 mod group;
 mod offset;
 
+pub use cursor::cut;
 pub use group::{decode_group, encode_group};
 pub use offset::{Committed, decode_offset, encode_offset};
 
@@ -80,6 +81,11 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_two_characters() {
+        assert_eq!([0, 2, 3, 4, 9].map(|bytes_max| cut("gr\u{fc}n", bytes_max)), ["", "gr", "gr", "gr\u{fc}", "gr\u{fc}n"]);
+    }
 
     #[test]
     fn keys_are_kafkas_bytes() {

@@ -7,6 +7,7 @@ use crate::{
     groups::{
         classic::{JoinAnswer, JoinRequest, LeaveTarget, SyncAnswer, SyncRequest},
         coordinator,
+        records::cut,
     },
     walk::STRING_BYTES_MAX,
 };
@@ -36,7 +37,7 @@ const ID_STEM_BYTES_MAX: usize = STRING_BYTES_MAX - 1 - 36;
 pub async fn join_group(core: &Rc<Core>, context: &RequestContext, request: JoinGroupRequest) -> JoinGroupResponse {
     let instance = kept_option(&request.group_instance_id);
     let stem = instance.as_deref().unwrap_or(context.client());
-    let stem = &stem[..stem.floor_char_boundary(ID_STEM_BYTES_MAX)];
+    let stem = cut(stem, ID_STEM_BYTES_MAX);
     let rebalance_timeout_ms = if context.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let join = JoinRequest {
         member_id: kept(&request.member_id),

@@ -91,11 +91,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// As much of a text as has at most so many bytes.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=text.len().min(bytes_max)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
 /// Strings of requests have at most `walk::STRING_BYTES_MAX` bytes, and only such come here: a longer one would be cut, and
 /// be another name from then on.
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     debug_assert!(text.len() <= crate::walk::STRING_BYTES_MAX, "a string of {} bytes", text.len());
-    let text = &text[..text.floor_char_boundary(i16::MAX as usize)];
+    let text = cut(text, i16::MAX as usize);
     out.extend_from_slice(&(text.len() as i16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
