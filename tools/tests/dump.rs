@@ -319,3 +319,180 @@ fn the_program_says_by_its_exit_code_what_it_found() {
     assert_eq!(code(&[], &partition.root.path().join("nothing.log")), Some(2));
     assert_eq!(code(&["--offset", "9..1"], &log), Some(2));
 }
+
+/// Batches of as many records as are given, at these offsets.
+fn at(places: &[(i64, i64)]) -> Vec<Vec<u8>> {
+    let batch = |(offset, count): &(i64, i64)| {
+        (0..*count)
+            .fold(BatchBuilder::new().at(*offset, 0), |batch, record| batch.record(1_000 + offset + record, Some(b"k"), Some(b"v")))
+            .build()
+    };
+    places.iter().map(batch).collect()
+}
+
+fn repair() -> Request {
+    Request { mode: Mode::Repair { yes: true }, ..Request::default() }
+}
+
+#[test]
+fn a_repair_puts_the_batch_right_that_is_wrong_and_not_the_one_before_it_behind_a_gap() {
+    // The base offset of the third, 25, with a flipped bit: 9.
+    let sound = at(&[(0, 5), (20, 5), (25, 3), (28, 3)]);
+    let mut damaged = sound.concat();
+    damaged[sound[0].len() + sound[1].len() + 7] ^= 16;
+    let partition = Partition::new();
+    let log = partition.file(0, FileKind::Log, &damaged);
+    let (text, outcome) = dumped(&partition.directory(), &repair());
+    assert_eq!(outcome, Outcome::Clean, "{text}");
+    assert!(text.contains("base offset 9 does not fit between its neighbours: 25 would"), "{text}");
+    assert_eq!(fs::read(&log).expect("readable"), sound.concat());
+}
+
+#[test]
+fn where_nothing_tells_which_of_two_batches_is_wrong_a_repair_takes_out_neither() {
+    let sound = at(&[(0, 5), (20, 5), (25, 3), (40, 3)]);
+    let mut damaged = sound.concat();
+    damaged[sound[0].len() + sound[1].len() + 7] ^= 16;
+    let partition = Partition::new();
+    let log = partition.file(0, FileKind::Log, &damaged);
+    let (text, outcome) = dumped(&partition.directory(), &repair());
+    assert_eq!(outcome, Outcome::Corrupt, "{text}");
+    assert!(text.contains("one of the two is wrong, and nothing tells which"), "{text}");
+    assert_eq!(fs::read(&log).expect("readable"), damaged);
+}
+
+#[test]
+fn a_base_offset_below_zero_is_put_right_where_the_crc_says_that_the_batch_is_whole() {
+    let sound = at(&[(0, 5), (5, 5), (10, 3)]);
+    for number in 0..3 {
+        let mut damaged = sound.concat();
+        let position: usize = sound[..number].iter().map(Vec::len).sum();
+        damaged[position] ^= 0x80;
+        let partition = Partition::new();
+        let log = partition.file(0, FileKind::Log, &damaged);
+        dumped(&partition.directory(), &Request { mode: Mode::Summary, ..with_records() });
+        let (text, outcome) = dumped(&partition.directory(), &repair());
+        assert_eq!((outcome, fs::read(&log).expect("readable")), (Outcome::Clean, sound.concat()), "{number}: {text}");
+    }
+}
+
+#[test]
+fn a_batch_that_grows_beyond_what_is_looked_at_is_left_in_the_log() {
+    let value = vec![0; 130 << 20];
+    let large = BatchBuilder::new().at(0, 0).codec(Codec::Zstd).record(1, None, Some(&value)).build();
+    let partition = Partition::new();
+    let log = partition.file(0, FileKind::Log, &large);
+    let (text, outcome) = dumped(&log, &Request { records: true, ..verify() });
+    assert_eq!(outcome, Outcome::Clean, "{text}");
+    assert!(text.starts_with("note: ") && text.contains("its records are not looked at"), "{text}");
+    dumped(&log, &Request { records: true, ..repair() });
+    assert_eq!(fs::read(&log).expect("readable"), large);
+}
+
+#[test]
+fn an_index_of_another_segment_is_a_few_findings_and_not_one_for_each_entry() {
+    let partition = Partition::new();
+    partition.file(0, FileKind::Log, &batches(3, b"v"));
+    let entries: Vec<u8> = (1..100_000u32).flat_map(|entry| [entry.to_be_bytes(), (entry * 3).to_be_bytes()].concat()).collect();
+    partition.file(0, FileKind::Index, &entries);
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert_eq!(outcome, Outcome::Corrupt);
+    assert!(text.lines().count() < 60 && text.contains("more entries are wrong, the last of them:"), "{text}");
+    assert_eq!(dumped(&partition.directory(), &repair()).1, Outcome::Clean);
+}
+
+#[test]
+fn many_damages_before_an_allocated_end_are_read_once() {
+    // 20,000 damages, and 64 MiB of zeros behind them: looked through anew for each they would be 1.3 TB.
+    let mut bytes = batches(40_000, b"value");
+    let one = bytes.len() / 40_000;
+    for batch in (0..40_000).step_by(2) {
+        bytes[batch * one + one - 1] ^= 1;
+    }
+    bytes.resize(bytes.len() + (64 << 20), 0);
+    let partition = Partition::new();
+    let (text, outcome) = dumped(&partition.file(0, FileKind::Log, &bytes), &Request::default());
+    assert_eq!((text.matches("isvalid: false").count(), outcome), (20_000, Outcome::Corrupt));
+}
+
+#[test]
+fn no_batches_are_none() {
+    let partition = Partition::new();
+    let log = partition.file(0, FileKind::Log, &batches(3, b"v"));
+    for path in [&log, &partition.directory()] {
+        let none = Request { select: Select { batches_max: Some(0), ..Select::default() }, ..Request::default() };
+        assert!(!dumped(path, &none).0.contains("baseOffset"));
+    }
+}
+
+#[test]
+fn a_time_index_that_was_cut_between_two_entries_hides_nothing() {
+    let partition = Partition::new();
+    let bytes = batches(60, &[3; 5_000]);
+    partition.file(0, FileKind::Log, &bytes);
+    partition.file(60, FileKind::Log, &BatchBuilder::new().at(60, 2).record(5_000, None, Some(b"v")).build());
+    let indexes = indexes_of(&bytes);
+    partition.file(0, FileKind::Index, &indexes.offsets.encode());
+    let times = indexes.times.encode();
+    let select = Select { timestamps: Some("1055..".parse().expect("a range")), ..Select::default() };
+    for entries in (0..=times.len() / 12).rev() {
+        partition.file(0, FileKind::TimeIndex, &times[..entries * 12]);
+        let (text, _) = dumped(&partition.directory(), &Request { select: select.clone(), ..Request::default() });
+        assert_eq!(text.matches("baseOffset").count(), 6, "{entries} entries: {text}");
+    }
+}
+
+#[test]
+fn a_summary_says_by_its_outcome_that_something_is_damaged_and_forgives_what_is_in_motion() {
+    let summary = Request { mode: Mode::Summary, ..Request::default() };
+    let partition = Partition::new();
+    let sound = batches(3, b"v");
+    let (one, mut torn) = (sound.len() / 3, sound.clone());
+    let log = partition.file(0, FileKind::Log, &sound);
+    assert_eq!(dumped(&log, &summary).1, Outcome::Clean);
+    torn.extend([7; 100]);
+    fs::write(&log, &torn).expect("written");
+    assert_eq!(dumped(&log, &summary).1, Outcome::TornTail);
+    let mut flipped = sound.clone();
+    flipped[2 * one - 1] ^= 1;
+    fs::write(&log, &flipped).expect("written");
+    assert_eq!(dumped(&log, &summary).1, Outcome::Corrupt);
+    // Another process has the lock, as a broker would: what does not look whole is being written.
+    let mut holder = locked(partition.root.path());
+    let (text, outcome) = dumped(&log, &summary);
+    holder.kill().expect("ended");
+    holder.wait().expect("ended");
+    assert_eq!(outcome, Outcome::Clean, "{text}");
+    assert!(text.contains("damaged        0 places"), "{text}");
+}
+
+/// A process that has the lock of a data directory.
+fn locked(data_dir: &Path) -> std::process::Child {
+    let lock = data_dir.join(".lock");
+    fs::write(&lock, "").expect("written");
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&lock).expect("there"));
+    let holder = Command::new("flock").args(["--no-fork", "--exclusive"]).arg(&lock).args(["sleep", "600"]).spawn().expect("util-linux");
+    while !fs::read_to_string("/proc/locks").expect("readable").contains(&format!(":{inode} ")) {
+        std::thread::yield_now();
+    }
+    holder
+}
+
+#[test]
+fn a_symbolic_link_does_not_lead_around_the_lock_of_a_running_broker() {
+    let partition = Partition::new();
+    let mut bytes = batches(3, b"v");
+    let end = bytes.len() - 1;
+    bytes[end] ^= 1;
+    let log = partition.file(0, FileKind::Log, &bytes);
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let link = elsewhere.path().join("orders-0");
+    std::os::unix::fs::symlink(partition.directory(), &link).expect("linked");
+    let mut holder = locked(partition.root.path());
+    let mut out = Vec::new();
+    let refused = run(&Request { paths: vec![link], ..repair() }, &mut out).err().map(|error| format!("{error:#}"));
+    holder.kill().expect("ended");
+    holder.wait().expect("ended");
+    assert!(refused.as_deref().is_some_and(|said| said.contains("stop it first")), "{refused:?}");
+    assert_eq!(fs::read(&log).expect("readable"), bytes);
+}

@@ -110,6 +110,8 @@ pub(crate) fn topic_of(file: &Path) -> Option<String> {
 pub(crate) struct Home {
     /// The data directory.
     pub(crate) data_dir: PathBuf,
+    /// The data directory as well, where the partition is reached through a symbolic link: a broker may know it by either.
+    pub(crate) other_dir: Option<PathBuf>,
     /// The number that Thalweg made the directory for; `None` in one of Kafka's.
     pub(crate) mark: Option<PartitionId>,
     /// A process that has the data directory's lock.
@@ -127,13 +129,23 @@ impl Home {
     pub(crate) fn of(partition: &Path) -> Home {
         let partition = if partition.as_os_str().is_empty() { Path::new(".") } else { partition };
         let partition = std::path::absolute(partition).unwrap_or_else(|_| partition.to_owned());
-        let data_dir = partition.parent().unwrap_or(&partition).to_owned();
+        let real = std::fs::canonicalize(&partition).unwrap_or_else(|_| partition.clone());
+        let parent = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        let (named, found) = (parent(&partition), parent(&real));
+        let is_same = std::fs::canonicalize(&named).is_ok_and(|named| named == found);
+        // The one that a broker knows comes first.
+        let (data_dir, other_dir) = match is_same {
+            true => (named, None),
+            false if named.join(live::LOCK_FILE).is_file() => (named, Some(found)),
+            false => (found, Some(named)),
+        };
         let text = std::fs::read_to_string(partition.join(MARK_FILE)).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
         // Repair has the lock itself.
-        let holder = live::holder(&data_dir).filter(|holder| holder.pid != i64::from(std::process::id()));
+        let mut holders = live::holder(&data_dir).into_iter().chain(other_dir.as_deref().and_then(live::holder));
+        let holder = holders.find(|holder| holder.pid != i64::from(std::process::id()));
         let clean = holder.is_none() && data_dir.join(CLEAN_SHUTDOWN).is_file();
-        Home { data_dir, mark, holder, clean }
+        Home { data_dir, other_dir, mark, holder, clean }
     }
 }
 

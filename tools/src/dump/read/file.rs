@@ -21,6 +21,8 @@ pub struct BytesAt {
     window: Vec<u8>,
     window_at: u64,
     ahead: Option<(Ahead, Chunk, u64)>,
+    /// Behind the last byte that is not zero, once somebody has asked: finding it anew for each of many damages takes hours.
+    content_end: Option<u64>,
 }
 
 impl BytesAt {
@@ -31,7 +33,7 @@ impl BytesAt {
     pub fn open(path: &Path) -> Result<BytesAt> {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
         let size = file.metadata().with_context(|| format!("can't look at {}", path.display()))?.len();
-        Ok(BytesAt { file, path: path.to_owned(), size, window: Vec::new(), window_at: 0, ahead: None })
+        Ok(BytesAt { file, path: path.to_owned(), size, window: Vec::new(), window_at: 0, ahead: None, content_end: None })
     }
 
     /// Opens a file, to be read from `position` on to its end, fast and past the page cache.
@@ -123,14 +125,36 @@ impl BytesAt {
     /// # Errors
     /// The file system's, with the path.
     pub fn zeros_from(&mut self, from: u64) -> Result<u64> {
-        let (mut zeros, mut position) = (from, from);
-        while position < self.size {
-            let window = self.at(position, WINDOW_BYTES)?;
-            if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
-                zeros = position + last as u64 + 1;
+        let end = match self.content_end {
+            Some(end) => end,
+            None => *self.content_end.insert(self.find_content_end()?),
+        };
+        Ok(end.max(from))
+    }
+
+    /// Behind the last byte that is not zero, from the end on backwards: what is read ahead stays as it is.
+    fn find_content_end(&self) -> Result<u64> {
+        let mut window = vec![0; WINDOW_BYTES];
+        let mut end = self.size;
+        while end > 0 {
+            let length = end.min(WINDOW_BYTES as u64) as usize;
+            let begin = end - length as u64;
+            // Behind a cut there is nothing: as good as zeros.
+            window.fill(0);
+            let mut read = 0;
+            while read < length {
+                match self.file.read_at(&mut window[read..length], begin + read as u64) {
+                    Ok(0) => break,
+                    Ok(bytes) => read += bytes,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error).with_context(|| format!("can't read {} at {begin}", self.path.display())),
+                }
             }
-            position += window.len().max(1) as u64;
+            if let Some(last) = window[..length].iter().rposition(|byte| *byte != 0) {
+                return Ok(begin + last as u64 + 1);
+            }
+            end = begin;
         }
-        Ok(zeros)
+        Ok(0)
     }
 }

@@ -88,6 +88,14 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
                     _ => Stop::Length(Header::read(window).map_or(0, |header| header.length())),
                 };
                 match behind(file, position, next_offset, stop)? {
+                    Behind::Misplaced(header) => {
+                        let window = file.at(position, header.size())?;
+                        let Some(bytes) = window.get(..header.size()) else { continue };
+                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: None }))? {
+                            return Ok(None);
+                        }
+                        (position, needed) = (position + header.size() as u64, 0);
+                    }
                     Behind::Batch(header) => {
                         let window = file.at(position, header.size())?;
                         let Some(bytes) = window.get(..header.size()) else { continue };
@@ -111,6 +119,8 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
 
 /// What a stop means in a file.
 enum Behind {
+    /// A whole batch whose CRC is right, and whose base offset, which no CRC covers, can't be one.
+    Misplaced(Header),
     /// The header of a batch, whose CRC alone is wrong.
     Batch(Header),
     /// Bytes up to the next batch, which is here.
@@ -122,6 +132,12 @@ enum Behind {
 fn behind(file: &mut BytesAt, position: u64, next_offset: i64, stop: Stop) -> Result<Behind> {
     if stop == Stop::End {
         return Ok(Behind::Nothing(Tail::Whole));
+    }
+    if let (Stop::Counts, Some(header)) = (stop, Header::read(file.at(position, HEADER_BYTES)?))
+        && header.base_offset() < 0
+        && is_valid(file, position)?
+    {
+        return Ok(Behind::Misplaced(header));
     }
     let zeros = file.zeros_from(position)?;
     if zeros == position {

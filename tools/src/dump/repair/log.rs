@@ -1,7 +1,7 @@
 //! Changes to a `.log`: ranges are taken out, headers are set right. The bytes that are taken out are durable in a file beside
 //! before the log is touched.
 
-use super::kept;
+use super::{kept, sync_directory};
 use crate::dump::{
     read::{BytesAt, Seen, walk},
     verify::Fix,
@@ -22,8 +22,10 @@ const COPY_BYTES: usize = 1 << 20;
 pub(super) fn headers(path: &Path, base_offset: i64, mut each: impl FnMut(u64, &Header, &[u8])) -> Result<()> {
     let mut file = BytesAt::open_ahead(path, 0)?;
     walk(&mut file, 0, base_offset, |seen| {
+        // An offset below 0 is still to be put right.
         if let Seen::Batch(batch) = seen
             && batch.wrong.is_none()
+            && batch.header.base_offset() >= 0
         {
             each(batch.position, &batch.header, batch.bytes);
         }
@@ -86,7 +88,9 @@ fn keep(path: &Path, file: &mut BytesAt, from: u64, to: u64) -> Result<()> {
     let failed = || format!("can't write {}", to_path.display());
     let mut out = BufWriter::new(File::create(&to_path).with_context(failed)?);
     copy(file, from, to, &mut out)?;
-    out.into_inner().map_err(|error| error.into_error()).and_then(|out| out.sync_all()).with_context(failed)
+    out.into_inner().map_err(|error| error.into_error()).and_then(|out| out.sync_all()).with_context(failed)?;
+    // Its name, too: the log is changed next.
+    sync_directory(to_path.parent().unwrap_or(path))
 }
 
 fn copy(file: &mut BytesAt, mut from: u64, to: u64, out: &mut impl Write) -> Result<()> {

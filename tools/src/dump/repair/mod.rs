@@ -34,6 +34,7 @@ pub(crate) fn run(path: &Path, request: &Request, yes: bool, out: &mut dyn Write
 fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, out: &mut dyn Write) -> Result<()> {
     let home = Home::of(directory);
     let _lock = Lock::take(&home.data_dir, "stop it first")?;
+    let _other = home.other_dir.as_deref().map(|other| Lock::take(other, "stop it first")).transpose()?;
     let (mut totals, progress) = (Totals::default(), Progress::new(false, 0));
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {

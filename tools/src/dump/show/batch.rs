@@ -7,8 +7,7 @@ use super::{
 use crate::dump::{
     Outcome, Request,
     decode::{Decoded, Decoding},
-    inputs::Home,
-    read::{Batch, BytesAt, End, Seen, Tail, start, walk},
+    read::{Batch, BytesAt, Doubt, End, Seen, Tail, is_too_large, start, walk},
     verify::is_in_motion,
 };
 use anyhow::Result;
@@ -16,24 +15,22 @@ use engine::batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Recor
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
-/// Where a broker may be writing, damage is what is still there after so many readings.
-const READS_MAX: u32 = 3;
-
 pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
     let mut from = start(path, base_offset, &request.select)?;
     let decoding = Decoding::of(request.decoder, path);
     out.heading(&format!("Log starting offset: {base_offset}"))?;
-    let is_live = Home::of(path.parent().unwrap_or(path)).holder.is_some();
     let mut worst = Outcome::Clean;
     let mut left = request.select.batches_max.unwrap_or(u64::MAX);
-    let mut doubted = (u64::MAX, 0);
+    if left == 0 {
+        return Ok(worst);
+    }
+    let mut doubt = Doubt::of(path);
     loop {
         let mut again = false;
         let end = walk(&mut BytesAt::open(path)?, from, base_offset, |seen| {
             let position = seen.position();
             if seen.is_bad() {
-                doubted = if doubted.0 == position { (position, doubted.1 + 1) } else { (position, 1) };
-                (again, from) = (is_live && doubted.1 < READS_MAX, position);
+                (again, from) = (doubt.again(position), position);
                 if again {
                     return Ok(false);
                 }
@@ -98,7 +95,12 @@ fn of_batch(batch: &Batch<'_>, request: &Request, decoding: Decoding, out: &mut 
     let payload = match &payload {
         Ok(payload) => payload,
         Err(error) => {
-            out.damage(Some(batch.position), &format!("| {error}"))?;
+            let said = format!("| {error}");
+            if is_too_large(error) {
+                out.note(Some(batch.position), &said)?
+            } else {
+                out.damage(Some(batch.position), &said)?
+            }
             return Ok(printed);
         }
     };

@@ -40,7 +40,7 @@ fn directory(path: &Path, request: &Request, out: &mut Printer<'_>) -> Result<Ou
     for path in &listing.files {
         if let Some(Known::Segment(base, kind)) = Known::of(path) {
             let next = segments.iter().find(|other| **other > base).copied();
-            let skipped = next.is_some_and(|next| can_be_skipped(&path.with_extension("log"), base, next, &request.select));
+            let skipped = next.is_some_and(|next| can_be_skipped(next, &request.select));
             // Whoever asks for some records has no use for indexes.
             let is_aside = !request.select.is_all() && kind != FileKind::Log;
             if skipped || is_aside || request.select.is_past(base) || left == Some(0) {

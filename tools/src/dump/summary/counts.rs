@@ -145,7 +145,7 @@ impl Counts {
     fn place(&mut self, header: &Header, size: u64) {
         let (base, last) = (header.base_offset(), header.last_offset());
         let within = (i64::from(header.last_offset_delta()) + 1 - i64::from(header.record_count())).max(0) as u64;
-        let before = self.offsets.map_or(0, |(_, end)| (base - end - 1).max(0)) as u64;
+        let before = self.offsets.map_or(0, |(_, end)| base.saturating_sub(end).saturating_sub(1).max(0)) as u64;
         self.gaps = (self.gaps.0 + u64::from(before > 0) + u64::from(within > 0), self.gaps.1 + before + within);
         self.offsets = Some(self.offsets.map_or((base, last), |(from, to)| (from.min(base), to.max(last))));
         let epoch = header.leader_epoch();

@@ -10,8 +10,9 @@ use super::{
     Outcome, Request,
     inputs::{Home, Known, Listing, topic_of},
     progress::Progress,
-    read::{BytesAt, Seen, Tail, can_be_skipped, small, start, walk},
+    read::{BytesAt, Doubt, Seen, Tail, can_be_skipped, small, start, walk},
     show::{Printer, decode_offsets, or_gone},
+    verify::is_in_motion,
 };
 use anyhow::Result;
 use counts::Counts;
@@ -27,12 +28,14 @@ pub(crate) fn print(path: &Path, request: &Request, out: &mut dyn Write) -> Resu
     let logs = logs(path)?;
     let bytes = logs.iter().flat_map(|(directory, bases)| bases.iter().map(|base| directory.join(file_name(*base, FileKind::Log))));
     let progress = Progress::new(request.progress, bytes.filter_map(|log| Some(log.metadata().ok()?.len())).sum());
+    let mut worst = Outcome::Clean;
     for (directory, bases) in &logs {
-        let counts = count(directory, bases, request, &progress)?;
+        let (counts, found) = count(directory, bases, request, &progress)?;
+        worst = worst.max(found);
         printer.at(if logs.len() == 1 { path } else { directory });
         page::print(&counts, request.records, &mut printer)?;
     }
-    Ok(Outcome::Clean)
+    Ok(worst)
 }
 
 /// The logs at `path`, by directory.
@@ -57,45 +60,65 @@ fn logs(path: &Path) -> Result<Vec<(PathBuf, Vec<i64>)>> {
     Ok(found)
 }
 
-fn count(directory: &Path, bases: &[i64], request: &Request, progress: &Progress) -> Result<Counts> {
+fn count(directory: &Path, bases: &[i64], request: &Request, progress: &Progress) -> Result<(Counts, Outcome)> {
     let active = bases.last().copied().unwrap_or_default();
     let mut counts = Counts::new(first_dirty(directory), active, request.records);
+    let mut worst = Outcome::Clean;
     for (at, base_offset) in bases.iter().copied().enumerate() {
         let log = directory.join(file_name(base_offset, FileKind::Log));
-        let skipped = bases.get(at + 1).is_some_and(|next| can_be_skipped(&log, base_offset, *next, &request.select));
+        let skipped = bases.get(at + 1).is_some_and(|next| can_be_skipped(*next, &request.select));
         if !skipped && !request.select.is_past(base_offset) {
             progress.on(&log);
-            or_gone(segment(&log, base_offset, request, progress, &mut counts))?;
+            worst = worst.max(or_gone(segment(&log, base_offset, request, progress, &mut counts))?);
         }
     }
-    Ok(counts)
+    Ok((counts, worst))
 }
 
-fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress, counts: &mut Counts) -> Result<()> {
-    let from = start(log, base_offset, &request.select)?;
-    let mut file = BytesAt::open_ahead(log, from)?;
+/// Counts a segment. What looks like damage and may be in motion, or in the journal, is not counted.
+fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress, counts: &mut Counts) -> Result<Outcome> {
+    let mut from = start(log, base_offset, &request.select)?;
     counts.segment();
-    let end = walk(&mut file, from, base_offset, |seen| {
-        match seen {
-            Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
-            Seen::Batch(batch) => {
-                progress.add(batch.bytes.len() as u64);
-                if batch.wrong.is_some() {
-                    counts.damaged(batch.bytes.len() as u64);
-                } else if request.select.batch(&batch.header) {
-                    counts.batch(&batch.header, batch.bytes, |header, record| request.select.record(header, record));
+    let (mut doubt, mut worst) = (Doubt::of(log), Outcome::Clean);
+    loop {
+        let mut again = false;
+        let end = walk(&mut BytesAt::open_ahead(log, from)?, from, base_offset, |seen| {
+            let position = seen.position();
+            if seen.is_bad() {
+                (again, from) = (doubt.again(position), position);
+                if again {
+                    return Ok(false);
                 }
             }
-            Seen::Damage { from, to, .. } => counts.damaged(to - from),
+            let bad = seen.is_bad() && !is_in_motion(log, base_offset, position, request);
+            worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
+            match seen {
+                Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
+                Seen::Batch(batch) => {
+                    progress.add(batch.bytes.len() as u64);
+                    if bad {
+                        counts.damaged(batch.bytes.len() as u64);
+                    } else if batch.wrong.is_none() && request.select.batch(&batch.header) {
+                        counts.batch(&batch.header, batch.bytes, |header, record| request.select.record(header, record));
+                    }
+                }
+                Seen::Damage { from, to, .. } if bad => counts.damaged(to - from),
+                Seen::Damage { .. } => {}
+            }
+            Ok(true)
+        })?;
+        if again {
+            continue;
         }
-        Ok(true)
-    })?;
-    if let Some(end) = end
-        && matches!(end.tail, Tail::Garbage(_))
-    {
-        counts.damaged(end.size - end.position);
+        if let Some(end) = end
+            && matches!(end.tail, Tail::Garbage(_))
+            && !is_in_motion(log, base_offset, end.position, request)
+        {
+            counts.damaged(end.size - end.position);
+            worst = worst.max(Outcome::TornTail);
+        }
+        return Ok(worst);
     }
-    Ok(())
 }
 
 /// Where Kafka's cleaner has got to.

@@ -15,6 +15,35 @@ use std::path::{Path, PathBuf};
 
 const REBUILD: &str = "--repair builds the segment's indexes again from the log; a broker does so too once the file is gone";
 
+/// So many wrong entries of a file are told one by one: an index of another segment may have a hundred thousand.
+pub(super) const ENTRIES_TOLD_MAX: usize = 20;
+
+/// Tells of the first entries that are wrong, and counts the others.
+#[derive(Default)]
+pub(super) struct Teller {
+    told: usize,
+    /// The last one, if it was not told.
+    untold: Option<(usize, Finding)>,
+}
+
+impl Teller {
+    pub(super) fn tell(&mut self, finding: Finding, found: &mut Vec<Finding>) {
+        if self.told < ENTRIES_TOLD_MAX {
+            self.told += 1;
+            found.push(finding);
+        } else {
+            self.untold = Some((self.untold.take().map_or(1, |(count, _)| count + 1), finding));
+        }
+    }
+
+    pub(super) fn finish(&mut self, found: &mut Vec<Finding>) {
+        if let Some((count, last)) = self.untold.take() {
+            let what = format!("{count} more entries are wrong, the last of them: {}", last.what);
+            found.push(Finding { what, ..last });
+        }
+    }
+}
+
 fn wrong(file: &Path, position: u64, what: String) -> Finding {
     Finding::new(Level::Corrupt, file, what).at(position).action(REBUILD).fix(Fix::Indexes)
 }
@@ -32,6 +61,7 @@ pub(super) struct Offsets {
     next: usize,
     /// Kafka before 4.0 wrote the last offset of all batches that were appended together: it may be a later one's.
     open: Option<IndexEntry>,
+    teller: Teller,
 }
 
 impl Offsets {
@@ -44,7 +74,7 @@ impl Offsets {
                 Vec::new()
             }
         };
-        Ok(Offsets { file, base_offset, entries, next: 0, open: None })
+        Ok(Offsets { file, base_offset, entries, next: 0, open: None, teller: Teller::default() })
     }
 
     /// Without its entries.
@@ -73,7 +103,8 @@ impl Offsets {
     fn unmet(&mut self, position: u64, what: &str, found: &mut Vec<Finding>) {
         while let Some(entry) = self.entries.get(self.next).filter(|entry| u64::from(entry.position) < position) {
             let at = self.next as u64 * 8;
-            found.push(wrong(&self.file, at, format!("{what} position {} of the log, which an entry names", entry.position)));
+            let what = format!("{what} position {} of the log, which an entry names", entry.position);
+            self.teller.tell(wrong(&self.file, at, what), found);
             self.next += 1;
         }
     }
@@ -84,12 +115,13 @@ impl Offsets {
         let offset = self.base_offset + i64::from(entry.relative_offset);
         let at = self.next.saturating_sub(1) as u64 * 8;
         let what = format!("the entry says offset {offset} for position {}, where no batch ends with it (next: {before})", entry.position);
-        found.push(wrong(&self.file, at, what).offset(offset));
+        self.teller.tell(wrong(&self.file, at, what).offset(offset), found);
     }
 
     pub(super) fn finish(&mut self, end: i64, found: &mut Vec<Finding>) {
         self.close(end, found);
         self.unmet(u64::MAX, "the log ends before", found);
+        self.teller.finish(found);
     }
 }
 
@@ -101,6 +133,7 @@ pub(super) struct Times {
     entries: Vec<TimeEntry>,
     next: usize,
     newest: Option<i64>,
+    teller: Teller,
 }
 
 impl Times {
@@ -114,7 +147,7 @@ impl Times {
                 Vec::new()
             }
         };
-        Ok(Times { file, base_offset, is_there, entries, next: 0, newest: None })
+        Ok(Times { file, base_offset, is_there, entries, next: 0, newest: None, teller: Teller::default() })
     }
 
     /// Without its entries.
@@ -138,7 +171,7 @@ impl Times {
                     entry.timestamp,
                     self.newest.unwrap_or(-1)
                 );
-                found.push(wrong(&self.file, at, what).offset(offset));
+                self.teller.tell(wrong(&self.file, at, what).offset(offset), found);
             }
             self.next += 1;
         }
@@ -147,10 +180,10 @@ impl Times {
     pub(super) fn finish(&mut self, sealed: bool, found: &mut Vec<Finding>) {
         for (at, entry) in self.entries.iter().enumerate().skip(self.next) {
             let offset = self.base_offset + i64::from(entry.relative_offset);
-            found.push(
-                wrong(&self.file, at as u64 * 12, format!("the log ends before offset {offset}, which an entry names")).offset(offset),
-            );
+            let what = format!("the log ends before offset {offset}, which an entry names");
+            self.teller.tell(wrong(&self.file, at as u64 * 12, what).offset(offset), found);
         }
+        self.teller.finish(found);
         let last = self.entries.last().map(|entry| entry.timestamp);
         if sealed && self.is_there && self.newest.is_some() && last < self.newest && self.next == self.entries.len() {
             let what = format!("the newest timestamp of the segment, {}, is missing at the end", self.newest.unwrap_or(-1));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::dump::{
     progress::Progress,
-    read::{Batch, BytesAt, End, Seen, Tail, walk},
+    read::{Batch, BytesAt, End, Seen, Tail, is_too_large, walk},
 };
 use anyhow::Result;
 use engine::{
@@ -80,6 +80,8 @@ struct Pass<'a> {
     transactions: Transactions,
     totals: Totals,
     found: Vec<Finding>,
+    /// Of two batches one is wrong, and nothing in the log tells which.
+    undecided: bool,
 }
 
 impl Segment<'_> {
@@ -107,7 +109,7 @@ impl Segment<'_> {
         let mut file = BytesAt::open_ahead(&log, 0)?;
         let sequence = Sequence::new(self.base_offset.max(state.next_offset), state.leader_epoch, self.next_base.unwrap_or(i64::MAX));
         let totals = Totals { segments: 1, bytes: file.size(), ..Totals::default() };
-        let mut pass = Pass { segment: self, log, state, sequence, offsets, times, transactions, totals, found };
+        let mut pass = Pass { segment: self, log, state, sequence, offsets, times, transactions, totals, found, undecided: false };
         let end = walk(&mut file, 0, self.base_offset, |seen| {
             match seen {
                 Seen::Batch(batch) => {
@@ -152,17 +154,25 @@ impl Pass<'_> {
             self.transactions.doubt(header.base_offset());
             self.state.exact = false;
         }
-        self.epoch(&place);
+        // One in doubt is judged by its neighbours first.
+        if self.sequence.last().is_some_and(|(last, _)| last.position == position) {
+            self.epoch(&place);
+        }
         self.offsets.batch(position, header, &mut self.found);
         self.times.batch(header, &mut self.found);
         let control = ControlRecord::of_batch(header, batch.bytes);
         if let Some(aborted) = self.state.open.push(header, control) {
             self.transactions.aborted(&aborted, &mut self.found);
         }
-        if self.segment.records
-            && let Err(what) = content(header, batch.bytes)
-        {
-            self.damage(position, Some(position + header.size() as u64), &what);
+        if self.segment.records {
+            match content(header, batch.bytes) {
+                Content::Sound => {}
+                Content::Wrong(what) => self.damage(position, Some(position + header.size() as u64), &what),
+                Content::TooLarge(what) => {
+                    let note = Finding::new(Level::Note, &self.log, format!("{what}: its records are not looked at"));
+                    self.found.push(note.at(position).offset(header.base_offset()));
+                }
+            }
         }
     }
 
@@ -187,6 +197,16 @@ impl Pass<'_> {
             return;
         }
         let place = &wrong.place;
+        if let Some(rival) = &wrong.rival {
+            let what = format!(
+                "base offset {} does not fit behind {} of the batch at position {}: one of the two is wrong, and nothing tells which",
+                place.base_offset, rival.base_offset, rival.position
+            );
+            let finding = Finding::new(Level::Corrupt, &self.log, what).at(place.position).offset(place.base_offset);
+            self.found.push(finding.action("restore the segment from a copy; --repair leaves it and its indexes as they are"));
+            self.undecided = true;
+            return;
+        }
         let what = if wrong.base_offset == Some(place.base_offset) {
             format!("leader epoch {} does not fit between its neighbours: {} would", place.leader_epoch, wrong.leader_epoch)
         } else {
@@ -258,6 +278,13 @@ impl Pass<'_> {
         self.offsets.finish(end, &mut self.found);
         self.times.finish(self.segment.ending == Ending::Sealed, &mut self.found);
         self.transactions.finish(end, &mut self.found);
+        if self.undecided {
+            // Built from such a log they would be as wrong; as they are, they may help whoever restores it.
+            for finding in self.found.iter_mut().filter(|finding| finding.fix == Some(Fix::Indexes)) {
+                finding.fix = None;
+                finding.action = "the log is to be restored first".to_owned();
+            }
+        }
         self.totals.offsets_missing = self.sequence.missing();
         self.state.next_offset = end;
         self.state.leader_epoch = self.sequence.epoch();
@@ -268,14 +295,29 @@ impl Pass<'_> {
     }
 }
 
-/// What is wrong with the records of a batch whose CRC is right: then it was written so.
-fn content(header: &Header, batch: &[u8]) -> Result<(), String> {
-    let payload = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
+/// What the records of a batch are like whose CRC is right.
+enum Content {
+    Sound,
+    /// Then it was written so.
+    Wrong(String),
+    /// They are more than is looked at, which says nothing against them.
+    TooLarge(String),
+}
+
+fn content(header: &Header, batch: &[u8]) -> Content {
+    let payload = match payload(header, batch, DECOMPRESSED_BYTES_MAX) {
+        Ok(payload) => payload,
+        Err(error) if is_too_large(&error) => return Content::TooLarge(error.to_string()),
+        Err(error) => return Content::Wrong(error.to_string()),
+    };
     let mut last = -1;
     for record in Records::new(header, &payload) {
-        let record = record.map_err(|error| error.to_string())?;
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return Content::Wrong(error.to_string()),
+        };
         if record.offset_delta <= last || record.offset_delta > header.last_offset_delta() {
-            return Err(format!(
+            return Content::Wrong(format!(
                 "a record has offset delta {} behind {last}, the batch ends at {}",
                 record.offset_delta,
                 header.last_offset_delta()
@@ -283,5 +325,5 @@ fn content(header: &Header, batch: &[u8]) -> Result<(), String> {
         }
         last = record.offset_delta;
     }
-    Ok(())
+    Content::Sound
 }

@@ -16,6 +16,10 @@ impl Place {
     fn count(&self) -> i64 {
         self.last_offset - self.base_offset + 1
     }
+
+    fn next_offset(&self) -> i64 {
+        self.last_offset + 1
+    }
 }
 
 /// A batch whose offset or epoch can't be right.
@@ -26,6 +30,8 @@ pub(super) struct Wrong {
     pub(super) base_offset: Option<i64>,
     /// The epoch that its neighbours leave for it.
     pub(super) leader_epoch: i32,
+    /// It may as well be this one, before it, that is wrong: nothing tells.
+    pub(super) rival: Option<Place>,
 }
 
 /// The batches of a log so far, in their order in the file. One that breaks the order may itself be wrong, or the one before
@@ -56,22 +62,31 @@ impl Sequence {
     pub(super) fn push(&mut self, place: Place) -> Vec<Wrong> {
         let floor = self.end();
         if place.base_offset < floor || place.last_offset >= self.limit {
-            return self.doubt(place, floor).into_iter().collect();
+            let before = self.doubted.take().map(|doubted| self.settle(doubted, Some(place.base_offset), true));
+            let mut wrong: Vec<Wrong> = before.into_iter().collect();
+            // What was wrong may have been the last one, and then this one fits.
+            if self.end() < floor {
+                wrong.extend(self.push(place));
+            } else {
+                self.doubted = Some(place);
+            }
+            return wrong;
         }
-        let mut wrong: Vec<Wrong> = self.doubted.take().map(|doubted| self.settle(doubted, Some(place.base_offset))).into_iter().collect();
+        let mut wrong: Vec<Wrong> =
+            self.doubted.take().map(|doubted| self.settle(doubted, Some(place.base_offset), false)).into_iter().collect();
         if let Some(last) = self.last
             && place.leader_epoch < last.leader_epoch
         {
             let is_mine = place.leader_epoch < self.leader_epoch;
             let (liar, leader_epoch) = if is_mine { (place, last.leader_epoch) } else { (last, place.leader_epoch) };
-            wrong.push(Wrong { place: liar, base_offset: Some(liar.base_offset), leader_epoch });
+            wrong.push(Wrong { place: liar, base_offset: Some(liar.base_offset), leader_epoch, rival: None });
             let taken = if is_mine { Place { leader_epoch, ..place } } else { place };
             self.last = Some(if is_mine { last } else { Place { leader_epoch, ..last } });
             self.accept(taken);
             return wrong;
         }
         if self.last.is_none() && place.leader_epoch < self.leader_epoch {
-            wrong.push(Wrong { place, base_offset: Some(place.base_offset), leader_epoch: self.leader_epoch });
+            wrong.push(Wrong { place, base_offset: Some(place.base_offset), leader_epoch: self.leader_epoch, rival: None });
             self.accept(Place { leader_epoch: self.leader_epoch, ..place });
             return wrong;
         }
@@ -88,45 +103,65 @@ impl Sequence {
         self.last = Some(place);
     }
 
-    /// A batch that doesn't fit behind the last one, or beyond the segment: one of the two is wrong.
-    fn doubt(&mut self, place: Place, floor: i64) -> Option<Wrong> {
-        let fits_without_last = place.base_offset >= self.next_offset && place.last_offset < self.limit;
-        let jumped = self.last.filter(|last| last.base_offset > self.next_offset && fits_without_last && place.base_offset < floor);
-        if let Some(last) = jumped {
-            // The last one left a gap that this one fits into: the last one is wrong.
-            let hole = place.base_offset - self.next_offset;
-            let base_offset = (hole == last.count()).then_some(self.next_offset);
-            self.missing = self.missing.saturating_sub((last.base_offset - self.next_offset) as u64);
-            let wrong = Wrong { place: last, base_offset, leader_epoch: last.leader_epoch };
-            self.last = None;
-            if let Some(base_offset) = base_offset {
-                self.next_offset = base_offset + last.count();
-            }
-            self.accept(place);
-            return Some(wrong);
+    /// A batch didn't fit behind the last one, or beyond the segment: one of the two is wrong. What comes `next` tells which, and
+    /// whether there is room for it; one that `is_doubted` itself tells only the first.
+    fn settle(&mut self, doubted: Place, next: Option<i64>, is_doubted: bool) -> Wrong {
+        match self.last.filter(|last| self.left_a_gap_for(&doubted, last)) {
+            Some(last) => self.settle_two(last, doubted, next),
+            None => self.settle_one(doubted, next.filter(|_| !is_doubted)),
         }
-        let before = self.doubted.replace(place);
-        before.map(|doubted| self.settle(doubted, None))
     }
 
-    /// A doubted batch is wrong. What comes next tells whether there is room for it.
-    fn settle(&mut self, doubted: Place, next: Option<i64>) -> Wrong {
+    /// True if the last batch jumped over offsets among which the doubted one fits: then it may be the last one that is wrong.
+    fn left_a_gap_for(&self, doubted: &Place, last: &Place) -> bool {
+        last.base_offset > self.next_offset
+            && (self.next_offset..last.next_offset()).contains(&doubted.base_offset)
+            && doubted.last_offset < self.limit
+    }
+
+    /// ```text
+    /// 0..4  1029..1031  8..9    10..12     the last one is wrong: 5..7 is just what the doubted one leaves for it
+    /// 0..4  20..24      9..11   28..30     the doubted one is wrong: 25..27 is just what lies between the last one and the next
+    /// 0..4  20..24      9..11   40..42     compaction left gaps: either may be wrong
+    /// ```
+    fn settle_two(&mut self, last: Place, doubted: Place, next: Option<i64>) -> Wrong {
+        let next = next.or(Some(self.limit).filter(|limit| *limit < i64::MAX));
+        let fills_the_gap = doubted.base_offset - self.next_offset == last.count();
+        let last_is_wrong = fills_the_gap
+            || next.is_some_and(|next| next == doubted.next_offset() || (doubted.next_offset()..last.next_offset()).contains(&next));
+        let doubted_is_wrong = next == Some(last.next_offset().saturating_add(doubted.count()));
+        if last_is_wrong == doubted_is_wrong {
+            return Wrong { place: doubted, base_offset: None, leader_epoch: doubted.leader_epoch, rival: Some(last) };
+        }
+        if doubted_is_wrong {
+            return self.settle_one(doubted, next);
+        }
+        let base_offset = fills_the_gap.then_some(self.next_offset);
+        self.missing = self.missing.saturating_sub((last.base_offset - self.next_offset) as u64);
+        self.last = None;
+        if let Some(base_offset) = base_offset {
+            self.next_offset = base_offset + last.count();
+        }
+        self.accept(doubted);
+        Wrong { place: last, base_offset, leader_epoch: last.leader_epoch, rival: None }
+    }
+
+    /// The doubted batch is wrong.
+    fn settle_one(&mut self, doubted: Place, next: Option<i64>) -> Wrong {
         let end = self.end();
-        let room = next.is_none_or(|next| next == end + doubted.count()) && end + doubted.count() <= self.limit;
+        let leader_epoch = self.epoch().max(doubted.leader_epoch);
+        let behind = end.saturating_add(doubted.count());
+        let room = next.is_none_or(|next| next == behind) && behind <= self.limit;
         if room {
-            self.accept(Place { base_offset: end, last_offset: end + doubted.count() - 1, ..doubted });
+            self.accept(Place { base_offset: end, last_offset: behind - 1, leader_epoch, ..doubted });
         }
-        Wrong {
-            place: doubted,
-            base_offset: room.then_some(end),
-            leader_epoch: self.last.map_or(self.leader_epoch, |last| last.leader_epoch),
-        }
+        Wrong { place: doubted, base_offset: room.then_some(end), leader_epoch, rival: None }
     }
 
     /// The end of the segment: a batch that was in doubt is wrong.
     pub(super) fn finish(&mut self) -> Option<Wrong> {
         let doubted = self.doubted.take()?;
-        Some(self.settle(doubted, None))
+        Some(self.settle(doubted, None, false))
     }
 
     /// Behind the last batch that fits.
@@ -155,13 +190,21 @@ mod tests {
     use super::*;
 
     fn wrong(places: &[(i64, i64, i32)]) -> Vec<(u64, Option<i64>, i32)> {
+        let settled = |wrong: Wrong| {
+            assert_eq!(wrong.rival, None);
+            (wrong.place.position, wrong.base_offset, wrong.leader_epoch)
+        };
+        found(places).into_iter().map(settled).collect()
+    }
+
+    fn found(places: &[(i64, i64, i32)]) -> Vec<Wrong> {
         let mut sequence = Sequence::new(0, i32::MIN, i64::MAX);
         let mut found = Vec::new();
         for (at, (base_offset, last_offset, leader_epoch)) in places.iter().copied().enumerate() {
             found.extend(sequence.push(Place { position: at as u64, end: at as u64 + 1, base_offset, last_offset, leader_epoch }));
         }
         found.extend(sequence.finish());
-        found.into_iter().map(|wrong| (wrong.place.position, wrong.base_offset, wrong.leader_epoch)).collect()
+        found
     }
 
     #[test]
@@ -176,6 +219,35 @@ mod tests {
         assert_eq!(wrong(&[(0, 4, 0), (5, 7, 0), (0, 1, 0)]), [(2, Some(8), 0)]);
         // There is no room for it: a stale batch.
         assert_eq!(wrong(&[(0, 4, 0), (5, 7, 0), (0, 1, 0), (8, 11, 0)]), [(2, None, 0)]);
+    }
+
+    #[test]
+    fn a_gap_of_compaction_doesnt_make_the_batch_behind_it_the_wrong_one() {
+        // 25..27 with a flipped bit, and what follows it.
+        assert_eq!(wrong(&[(0, 4, 0), (20, 24, 0), (9, 11, 0), (28, 30, 0)]), [(2, Some(25), 0)]);
+        // The same where it is the batch before that has a flipped bit.
+        assert_eq!(wrong(&[(0, 4, 0), (21, 22, 0), (8, 11, 0), (12, 12, 0)]), [(1, None, 0)]);
+        assert_eq!(wrong(&[(0, 4, 0), (1029, 1031, 0), (8, 9, 0), (2000, 2001, 0)]), [(1, Some(5), 0)]);
+        let mut sequence = Sequence::new(0, 0, 28);
+        for (position, base_offset) in [(0, 0), (1, 20), (2, 9)] {
+            let place = Place { position, end: position + 1, base_offset, last_offset: base_offset + 3, leader_epoch: 0 };
+            assert_eq!(sequence.push(place), []);
+        }
+        // The next segment begins where it would end.
+        assert_eq!(sequence.finish().map(|wrong| (wrong.place.position, wrong.base_offset)), Some((2, Some(24))));
+    }
+
+    #[test]
+    fn where_nothing_tells_which_of_two_is_wrong_neither_is_named() {
+        for behind in [&[][..], &[(40, 42, 0)], &[(2, 3, 0), (40, 42, 0)]] {
+            let places = [&[(0, 4, 0), (20, 24, 0), (9, 11, 0)], behind].concat();
+            let first = found(&places)[0];
+            assert_eq!(
+                (first.place.position, first.base_offset, first.rival.map(|rival| rival.position)),
+                (2, None, Some(1)),
+                "{behind:?}"
+            );
+        }
     }
 
     #[test]

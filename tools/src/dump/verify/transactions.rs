@@ -1,6 +1,6 @@
 //! `.txnindex` against the abort markers in its log.
 
-use super::{Finding, Fix, Level};
+use super::{Finding, Fix, Level, indexes::Teller};
 use crate::dump::{read::small, show::or_gone};
 use anyhow::Result;
 use engine::segment::{AbortedTxn, TXN_ENTRY_BYTES, TxnIndex};
@@ -18,12 +18,14 @@ pub(super) struct Transactions {
     may_lag: bool,
     /// Offsets are missing before this one.
     gap_behind: i64,
+    teller: Teller,
 }
 
 impl Transactions {
     pub(super) fn read(file: PathBuf, exact: bool, may_lag: bool, found: &mut Vec<Finding>) -> Result<Transactions> {
         let bytes = if file.is_file() { or_gone(small(&file))? } else { Vec::new() };
-        let mut index = Transactions { file, entries: Vec::new(), next: 0, exact, may_lag, gap_behind: if exact { 0 } else { i64::MAX } };
+        let gap_behind = if exact { 0 } else { i64::MAX };
+        let mut index = Transactions { file, entries: Vec::new(), next: 0, exact, may_lag, gap_behind, teller: Teller::default() };
         match TxnIndex::decode(&bytes) {
             Ok(decoded) => index.entries = decoded.entries().to_vec(),
             Err(error) => {
@@ -58,7 +60,8 @@ impl Transactions {
             let matches =
                 if self.exact { entry == *aborted } else { same && holds && entry.last_stable_offset <= aborted.last_stable_offset };
             if !matches && (same || self.exact) {
-                found.push(self.wrong(format!("the entry is {entry:?}, the log says {aborted:?}")).offset(aborted.last_offset));
+                let finding = self.wrong(format!("the entry is {entry:?}, the log says {aborted:?}")).offset(aborted.last_offset);
+                self.teller.tell(finding, found);
             }
             self.next += 1;
             if same || matches {
@@ -66,16 +69,19 @@ impl Transactions {
             }
         }
         if !self.may_lag {
-            found.push(self.wrong(format!("{aborted:?} is missing")).offset(aborted.last_offset));
+            let finding = self.wrong(format!("{aborted:?} is missing")).offset(aborted.last_offset);
+            self.teller.tell(finding, found);
         }
     }
 
     pub(super) fn finish(&mut self, end: i64, found: &mut Vec<Finding>) {
         while let Some(entry) = self.entries.get(self.next).copied() {
             if self.exact || entry.last_offset >= end {
-                found.push(self.wrong(format!("the entry is {entry:?}; the log has no such abort")).offset(entry.last_offset));
+                let finding = self.wrong(format!("the entry is {entry:?}; the log has no such abort")).offset(entry.last_offset);
+                self.teller.tell(finding, found);
             }
             self.next += 1;
         }
+        self.teller.finish(found);
     }
 }
