@@ -10,6 +10,9 @@ const READ_BYTES: usize = 4 << 20;
 /// Takes the bytes that were walked, in order.
 pub(super) type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
+/// A batch: where it begins in the file, its header, and where [`Batches::bytes`] has it.
+pub(super) type Found = (u64, Header, Range<usize>);
+
 /// The batches of one file, from its first byte on.
 pub(super) struct Batches {
     file: File,
@@ -34,7 +37,7 @@ impl Batches {
 
     /// The next batch: its position, its header, and where [`Batches::bytes`] has it; or why there is none. What was walked
     /// before goes to `sink`, now or later.
-    pub(super) fn advance(&mut self, sink: &mut Sink<'_>) -> io::Result<Result<(u64, Header, Range<usize>), Stop>> {
+    pub(super) fn advance(&mut self, sink: &mut Sink<'_>) -> io::Result<Result<Found, Stop>> {
         loop {
             let position = self.scanner.position;
             let from = (position - self.at) as usize;

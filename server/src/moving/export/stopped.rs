@@ -107,8 +107,11 @@ fn journal(journal_dir: &Path, core: usize, superblock: &Superblock) -> Result<V
     best.map(|(_, starts)| starts).with_context(missing)
 }
 
-/// Generation and log starts of one file: its frames in sequence, up to the first that isn't one.
-fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result<Option<(u64, Vec<(PartitionId, i64)>)>> {
+/// Generation and log starts of a journal file.
+type Generation = (u64, Vec<(PartitionId, i64)>);
+
+/// What one file holds: its frames in sequence, up to the first that isn't one.
+fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result<Option<Generation>> {
     let file = File::open(path)?;
     let (mut offset, mut starts, mut complete) = (0, Vec::new(), false);
     let mut last: Option<FrameHeader> = None;
