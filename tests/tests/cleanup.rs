@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use thalweg_tests::admin::Admin;
 use thalweg_tests::broker::{Broker, Kind, Options};
 use thalweg_tests::kafka::require_kafka;
@@ -26,6 +28,8 @@ const RECORDS: u64 = 20;
 const OFFSETS: u64 = 100;
 const METADATA_BYTES: u64 = 1_000;
 const COMMITS: u64 = 400;
+/// Transactions of each of two producers.
+const TRANSACTIONS: u64 = 150;
 
 #[test]
 fn records_go_when_their_time_has_come_and_their_files_with_them() {
@@ -126,6 +130,116 @@ fn committed_offsets_stay_small_under_constant_commits() {
         }
         broker.stop()
     });
+}
+
+#[test]
+fn what_stays_of_transactions_is_what_kafkas_cleaner_keeps() {
+    thalweg_tests::run("compaction-transactions", |scratch| {
+        require_kafka()?;
+        let mut kafka = Broker::start(scratch, Options { kind: Kind::Kafka, ..Options::default() })?;
+        let settings = |ratio| [("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", ratio)];
+        Admin::new(&kafka.bootstrap())?.create(TOPIC, 1, &settings("1.0"))?;
+        transact(&kafka)?;
+        kafka.stop()?;
+        let config = scratch.path().join("ours.toml");
+        let defaults = "log.cleanup.policy = \"compact\"\nlog.segment.bytes = 1048576\nlog.cleaner.min.cleanable.ratio = 0.01\n";
+        std::fs::write(&config, defaults)?;
+        let arguments = vec!["--config".into(), config.display().to_string()];
+        let mut ours = Broker::prepare(scratch, Options { kind: Kind::Thalweg, arguments, ..Options::default() })?;
+        let directory = |broker: &Broker| broker.data().join(format!("{TOPIC}-0"));
+        std::fs::create_dir_all(directory(&ours))?;
+        for entry in std::fs::read_dir(directory(&kafka))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), directory(&ours).join(entry.file_name()))?;
+        }
+        let end = *segments(&directory(&ours))?.last().context("a segment")?;
+        ensure!(end > 0, "there is one segment only");
+        let before = batches_below(&directory(&ours), end)?;
+        ours.launch()?;
+        kafka.launch()?;
+        Admin::new(&kafka.bootstrap())?.alter(TOPIC, &settings("0.01"))?;
+        until("our cleaner", || Ok(first_dirty(&ours)? >= end))?;
+        until("Kafka's cleaner", || Ok(kafkas_first_dirty(&kafka)? >= end))?;
+        let records = |broker: &Broker| -> Result<Vec<Record>> {
+            let mut records = read_topic(scratch, &broker.bootstrap(), TOPIC)?;
+            records.retain(|record| record.offset < end);
+            Ok(records)
+        };
+        let (here, there) = (records(&ours)?, records(&kafka)?);
+        ensure!(here == there, "we keep {} records, Kafka {}", here.len(), there.len());
+        ours.stop()?;
+        kafka.stop()?;
+        // Also what no consumer sees: markers, emptied batches, and nothing of what was aborted.
+        let (here, there) = (batches_below(&directory(&ours), end)?, batches_below(&directory(&kafka), end)?);
+        ensure!(here == there, "we keep {} batches, Kafka {}: {:?}", here.len(), there.len(), first_difference(&here, &there));
+        // The markers stay until their horizon, so more than half of the batches do.
+        ensure!(!here.is_empty() && here.len() < before.len(), "{} of {} batches are left", here.len(), before.len());
+        Ok(())
+    });
+}
+
+/// Fills a compacted topic with transactions of two producers, one in each other; every third one is aborted.
+fn transact(broker: &Broker) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap()).set("linger.ms", "0");
+    let producer = |id: &str| -> Result<BaseProducer> {
+        let producer: BaseProducer = config.clone().set("transactional.id", id).create()?;
+        producer.init_transactions(TIMEOUT)?;
+        Ok(producer)
+    };
+    let (first, second) = (producer("first")?, producer("second")?);
+    let value = "v".repeat(700);
+    let send = |producer: &BaseProducer, round: u64| -> Result<()> {
+        for at in 0..RECORDS {
+            let number = round * RECORDS + at;
+            let key = if number.is_multiple_of(97) { format!("rare-{number}") } else { format!("key-{}", number * number % KEYS) };
+            let record = BaseRecord::to(TOPIC).key(&key);
+            let sent = if number.is_multiple_of(11) { producer.send(record) } else { producer.send(record.payload(&value)) };
+            sent.map_err(|(error, _)| error)?;
+        }
+        Ok(producer.flush(TIMEOUT)?)
+    };
+    let end = |producer: &BaseProducer, round: u64| match round.is_multiple_of(3) {
+        true => producer.abort_transaction(TIMEOUT),
+        false => producer.commit_transaction(TIMEOUT),
+    };
+    for round in 0..TRANSACTIONS {
+        first.begin_transaction()?;
+        send(&first, 2 * round)?;
+        second.begin_transaction()?;
+        send(&second, 2 * round + 1)?;
+        end(&first, round)?;
+        end(&second, round + 1)?;
+    }
+    // Behind the last marker: whoever reads to the end meets a record there.
+    let plain: BaseProducer = config.create()?;
+    plain.send(BaseRecord::to(TOPIC).key("end").payload("of the log")).map_err(|(error, _)| error)?;
+    Ok(plain.flush(TIMEOUT)?)
+}
+
+/// Base offset, last offset and attributes of all batches below an offset.
+fn batches_below(directory: &Path, end: i64) -> Result<Vec<(i64, i64, u8)>> {
+    let mut found = Vec::new();
+    for base in segments(directory)?.into_iter().filter(|base| *base < end) {
+        let bytes = std::fs::read(directory.join(format!("{base:020}.log")))?;
+        let mut rest = &bytes[..];
+        while rest.len() >= 61 {
+            let size = 12 + u32::from_be_bytes(rest[8..12].try_into()?) as usize;
+            let base = i64::from_be_bytes(rest[..8].try_into()?);
+            let delta = i32::from_be_bytes(rest[23..27].try_into()?);
+            found.push((base, base + i64::from(delta), rest[22]));
+            rest = rest.get(size..).context("a whole batch")?;
+        }
+    }
+    Ok(found)
+}
+
+type Batches = [(i64, i64, u8)];
+
+/// Where two lists part.
+fn first_difference(here: &Batches, there: &Batches) -> Option<(Option<(i64, i64, u8)>, Option<(i64, i64, u8)>)> {
+    let at = (0..here.len().max(there.len())).find(|at| here.get(*at) != there.get(*at))?;
+    Some((here.get(at).copied(), there.get(at).copied()))
 }
 
 /// Fills a compacted topic with small segments. Returns the last value of each key.
