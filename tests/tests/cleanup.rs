@@ -217,8 +217,8 @@ fn transact(broker: &Broker) -> Result<()> {
     Ok(plain.flush(TIMEOUT)?)
 }
 
-/// Base offset, last offset and attributes of all batches below an offset.
-fn batches_below(directory: &Path, end: i64) -> Result<Vec<(i64, i64, u8)>> {
+/// All batches below an offset.
+fn batches_below(directory: &Path, end: i64) -> Result<Vec<Batch>> {
     let mut found = Vec::new();
     for base in segments(directory)?.into_iter().filter(|base| *base < end) {
         let bytes = std::fs::read(directory.join(format!("{base:020}.log")))?;
@@ -234,10 +234,11 @@ fn batches_below(directory: &Path, end: i64) -> Result<Vec<(i64, i64, u8)>> {
     Ok(found)
 }
 
-type Batches = [(i64, i64, u8)];
+/// Base offset, last offset and attributes of a batch.
+type Batch = (i64, i64, u8);
 
 /// Where two lists part.
-fn first_difference(here: &Batches, there: &Batches) -> Option<(Option<(i64, i64, u8)>, Option<(i64, i64, u8)>)> {
+fn first_difference(here: &[Batch], there: &[Batch]) -> Option<(Option<Batch>, Option<Batch>)> {
     let at = (0..here.len().max(there.len())).find(|at| here.get(*at) != there.get(*at))?;
     Some((here.get(at).copied(), there.get(at).copied()))
 }

@@ -6,7 +6,7 @@
 //! report    what went of each partition  show      as text or JSON            watch     the progress bar
 //! broker    asking a running broker      wire      the request for that
 //! ```
-//! There is one way to do it: [`session`] runs the broker's code over the directory. A dry run runs the same over an
+//! There is one way to do it: `session` runs the broker's code over the directory. A dry run runs the same over an
 //! [`engine::disk::Overlay`], which keeps beside what is written; so the two can't differ.
 
 pub mod args;

@@ -171,3 +171,11 @@ impl Executor {
         }
     }
 }
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // A task that was never begun may hold a spawner, which holds it: nobody else would ever drop it.
+        let never_begun = std::mem::take(&mut *self.spawner.new.borrow_mut());
+        drop(never_begun);
+    }
+}
