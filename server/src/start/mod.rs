@@ -25,6 +25,7 @@ use engine::{
 };
 use host::{Event, Host, Order};
 use std::{
+    io::IsTerminal,
     os::fd::AsRawFd,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
@@ -218,6 +219,7 @@ pub(crate) fn init_log(level: Option<&str>) -> anyhow::Result<()> {
         (Err(_), None) => EnvFilter::new("info"),
     };
     // A second broker in one process (tests) keeps the first one's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).try_init();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours).with_writer(std::io::stderr).try_init();
     Ok(())
 }

@@ -2,7 +2,14 @@
 
 use super::host::Event;
 use anyhow::bail;
-use std::{mem::MaybeUninit, sync::mpsc::Sender};
+use std::{
+    mem::MaybeUninit,
+    sync::mpsc::Sender,
+    time::{Duration, Instant},
+};
+
+/// Within this time of one signal another one is the same order: `timeout` signals its child, and then the child's group.
+const SAME_ORDER: Duration = Duration::from_secs(1);
 
 fn stopping() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
@@ -33,10 +40,14 @@ pub fn block() -> anyhow::Result<()> {
 pub fn watch(events: Sender<Event>) {
     let wait = move || {
         let set = stopping();
+        let mut last: Option<Instant> = None;
         loop {
             let mut signal = 0;
             // SAFETY: the set is initialised, and `signal` lives through the call.
             if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+                continue;
+            }
+            if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < SAME_ORDER) {
                 continue;
             }
             let name = if signal == libc::SIGTERM { "SIGTERM" } else { "SIGINT" };
