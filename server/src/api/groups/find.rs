@@ -9,8 +9,10 @@ use kafka_protocol::{
 };
 use std::rc::Rc;
 
-/// The key is a group's name; 1 would be a transactional id, 2 a share group's key.
+/// The key is a group's name. 2 would be a share group's.
 const KEY_TYPE_GROUP: i8 = 0;
+/// The key is a transactional id.
+const KEY_TYPE_TRANSACTION: i8 = 1;
 
 /// Version 4 and up ask for several keys at once (KIP-699).
 const BATCHED_SINCE: i16 = 4;
@@ -43,7 +45,12 @@ fn find(core: &Core, key_type: i8, key: StrBytes) -> Coordinator {
     };
     match key_type {
         KEY_TYPE_GROUP => {}
-        1 => return not_found(ResponseError::InvalidRequest, "Transactions are not supported yet: leave transactional.id unset."),
+        // Not what Kafka means by it, but what every client takes as final: after INVALID_REQUEST librdkafka asks for ever.
+        KEY_TYPE_TRANSACTION => {
+            tracing::warn!("a client wants transactions ({:?}): they are not supported yet", key.as_str());
+            let why = "Transactions are not supported yet: leave transactional.id unset.";
+            return not_found(ResponseError::TransactionalIdAuthorizationFailed, why);
+        }
         2 => return not_found(ResponseError::InvalidRequest, "Share groups are not supported."),
         other => return not_found(ResponseError::InvalidRequest, &format!("Key type {other} is unknown.")),
     }
