@@ -28,7 +28,7 @@ const TOPICS: u32 = 9;
 pub const STEPS_MAX: u64 = 2_000_000;
 
 /// Steps that clients have at most to send again what has no ack, before anything else.
-const SENDING_AGAIN_STEPS_MAX: u64 = 120;
+const SENDING_AGAIN_STEPS_MAX: u64 = 40;
 
 pub const DATA: &str = "/data";
 const JOURNAL: &str = "/journal";
@@ -118,8 +118,8 @@ impl History {
         let kind = Kind::of(seed);
         kind.shape(&mut config, &mut sizes);
         let disk = SimDisk::new(random.random(), &[Path::new(DATA), Path::new(JOURNAL)]);
-        if kind.slow_segments {
-            disk.set_slow(Some(is_segment));
+        if let Some(times) = kind.segments_slower {
+            disk.set_slow(is_segment, times);
         }
         let outside = Rc::new(Outside { trace, ..Outside::default() });
         let watcher = Rc::clone(&outside);
@@ -229,7 +229,6 @@ impl History {
         let steps_max = self.kind.steps_max.unwrap_or(steps_max);
         let operations = if self.kind.falls_again { self.send_again(executor, broker, operations)? } else { operations };
         for operation in 0..operations {
-            self.outside.counters.borrow_mut().operations += 1;
             self.outside.now_ms.set(self.outside.now_ms.get() + 10);
             if faults_at == Some(operation) {
                 self.break_something();
@@ -238,6 +237,7 @@ impl History {
                 self.fill(!self.full);
             }
             for _ in 0..self.kind.clients {
+                self.outside.counters.borrow_mut().operations += 1;
                 self.operate(broker, focus)?;
             }
             for _ in 0..self.random.random_range(0..=steps_max) {
@@ -259,8 +259,8 @@ impl History {
         Ok(true)
     }
 
-    /// Clients come back and send again what has no ack. Every other time the broker falls again at once: nothing has come
-    /// over what the crash before had left behind. How many operations it has left.
+    /// Clients come back and send again what has no ack. Every other time this life ends here: little has come over
+    /// what the crash before had left behind. How many operations it has left.
     fn send_again(&mut self, executor: &mut Executor, broker: &Broker, operations: u64) -> Outcome<u64> {
         broker.send_again();
         for _ in 0..self.random.random_range(0..=SENDING_AGAIN_STEPS_MAX) {

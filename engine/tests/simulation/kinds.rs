@@ -9,16 +9,17 @@ const BUSY_RESTS: [u64; 3] = [3, 6, 10];
 /// Seeds with this rest by 6 have a slow device for their segments beside a quick one for the journal, one core at first,
 /// and many clients.
 const SLOW_REST: u64 = 5;
-/// Seeds with this rest by 10 fall again and again, under clients whose batches are all alike in size.
-const FALLING_REST: u64 = 4;
+/// Seeds with one of these rests by 10 fall again and again, under many clients whose batches are all alike in size, with
+/// an even slower device for their segments.
+const FALLING_RESTS: [u64; 3] = [1, 2, 4];
 
 /// What a seed's history is like.
 #[derive(Clone, Debug)]
 pub struct Kind {
     is_busy: bool,
-    /// Frames and switches of the journal go on while a run is under way: what the run's frame holds must be carried, though
-    /// the run has left a gap before it.
-    pub slow_segments: bool,
+    /// How many times longer an operation on a segment takes. Frames and switches of the journal go on while a run is under
+    /// way: a head must carry what the run's frame holds, beyond the gap that the run is filling.
+    pub segments_slower: Option<u64>,
     /// Much is unflushed when the broker falls, and it falls again before much has come over what that left behind.
     pub falls_again: bool,
     /// Cores of the first start.
@@ -36,7 +37,7 @@ impl Kind {
     pub fn of(seed: u64) -> Kind {
         let kind = Kind {
             is_busy: BUSY_RESTS.contains(&(seed % 11)),
-            slow_segments: false,
+            segments_slower: None,
             falls_again: false,
             cores: 2,
             lives: 3..6,
@@ -44,9 +45,9 @@ impl Kind {
             steps_max: None,
         };
         if seed % 6 == SLOW_REST {
-            Kind { slow_segments: true, cores: 1, clients: 4, steps_max: Some(200), ..kind }
-        } else if seed % 10 == FALLING_REST {
-            Kind { slow_segments: true, falls_again: true, lives: 8..16, clients: 3, steps_max: Some(30), ..kind }
+            Kind { segments_slower: Some(4), cores: 1, clients: 4, steps_max: Some(200), ..kind }
+        } else if FALLING_RESTS.contains(&(seed % 10)) {
+            Kind { segments_slower: Some(20), falls_again: true, lives: 12..24, clients: 6, steps_max: Some(60), ..kind }
         } else {
             kind
         }
@@ -65,7 +66,7 @@ impl Kind {
             config.bulk_bytes_min = 8 << 10;
             (sizes.small_max, sizes.are_alike) = (3_000, true);
             sizes.partition.segment_bytes = 256 << 10;
-        } else if self.slow_segments {
+        } else if self.segments_slower.is_some() {
             (config.bulk_bytes_min, config.journal_bytes) = (8 << 10, 768 << 10);
             (sizes.small_max, sizes.large_max, sizes.large_every) = (8_000, 40_000, 3);
         }

@@ -22,6 +22,9 @@ use std::{
     rc::Rc,
 };
 
+/// A start with so many attempts before it is no longer excused by a full disk.
+const ATTEMPTS_MAX: u64 = 200;
+
 impl History {
     /// Starts the broker, however many attempts it takes, and checks what it has recovered.
     pub fn start(&mut self) -> Outcome<(Executor, Broker, Running)> {
@@ -73,6 +76,9 @@ impl History {
                     return Ok(opened);
                 }
                 None if limit == STEPS_MAX => return Err("a start without an end".into()),
+                Some(Err(error)) if attempt == ATTEMPTS_MAX => {
+                    return Err(format!("the start of {cores} cores fails again and again: {error}"));
+                }
                 Some(Err(error)) if !(faulty || self.full && needs_space) => {
                     return Err(format!("the start of {cores} cores failed: {error}"));
                 }

@@ -130,9 +130,9 @@ impl SimDisk {
         self.world.borrow_mut().faults = faults;
     }
 
-    /// Writes and flushes of these files take many times longer from now on: they are on another, slow device.
-    pub fn set_slow(&self, files: Option<fn(&Path) -> bool>) {
-        self.world.borrow_mut().slow = files;
+    /// Writes and flushes of these files take so many times longer from now on: they are on another, slow device.
+    pub fn set_slow(&self, files: fn(&Path) -> bool, times: u64) {
+        self.world.borrow_mut().slow = Some((files, times));
     }
 
     /// Sets how many blocks can still be allocated; `None` is without end.

@@ -14,11 +14,11 @@ use std::{
     rc::Rc,
 };
 
-/// How many times longer an operation of a slow device takes.
-const SLOWER: u64 = 4;
-
 /// Told of each write: path, position, bytes.
 type Watch = Box<dyn FnMut(&Path, u64, usize)>;
+
+/// Which files are meant.
+type Files = fn(&Path) -> bool;
 
 /// What an operation does when it completes.
 pub(super) type Action = Box<dyn FnOnce(&mut World)>;
@@ -40,8 +40,8 @@ pub(super) struct World {
     /// Blocks that can still be allocated; `None` is without end.
     pub(super) free: Option<u64>,
     pub(super) faults: Faults,
-    /// Files on a slow device.
-    pub(super) slow: Option<fn(&Path) -> bool>,
+    /// Files on a slow device, and how many times longer it takes.
+    pub(super) slow: Option<(Files, u64)>,
     operations: BTreeMap<(u64, u64), Operation>,
     clock: u64,
     submitted: u64,
@@ -89,8 +89,8 @@ impl World {
         }
         // Most are quick, some are slow: that is what reorders.
         let latency = if self.random.random_ratio(1, 6) { 400 } else { 12 };
-        let is_slow = file.is_some_and(|node| self.slow.is_some_and(|slow| slow(&self.paths[&node])));
-        let due = self.clock + self.random.random_range(1..latency) * if is_slow { SLOWER } else { 1 };
+        let slow = self.slow.filter(|(is_slow, _)| file.is_some_and(|node| is_slow(&self.paths[&node])));
+        let due = self.clock + self.random.random_range(1..latency) * slow.map_or(1, |(_, times)| times);
         self.submitted += 1;
         self.operations.insert((due, self.submitted), Operation { is_flush, write, action });
     }
