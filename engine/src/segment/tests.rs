@@ -46,10 +46,15 @@ fn batches() -> impl Strategy<Value = Vec<(i64, Vec<i64>, usize, Codec)>> {
 
 /// What a test does on a disk that holds `files` in a directory.
 fn on_disk<T: 'static>(files: &[(String, Vec<u8>)], run: impl AsyncFnOnce(SimDisk, PathBuf) -> T + 'static) -> T {
+    on_disk_of(1, files, run)
+}
+
+/// The same, on the disk of a seed.
+fn on_disk_of<T: 'static>(seed: u64, files: &[(String, Vec<u8>)], run: impl AsyncFnOnce(SimDisk, PathBuf) -> T + 'static) -> T {
     let directory = PathBuf::from("/data/orders-0");
-    let disk = SimDisk::new(1, &[Path::new("/data"), &directory]);
+    let disk = SimDisk::new(seed, &[Path::new("/data"), &directory]);
     let files = files.to_vec();
-    let mut executor = Executor::new(&disk, 1);
+    let mut executor = Executor::new(&disk, seed);
     let disk = disk.clone();
     executor.block_on(async move {
         for (name, bytes) in files {
@@ -222,14 +227,18 @@ fn the_least_recently_used_segment_is_closed_first() {
 #[test]
 fn readers_that_rebuild_the_same_indexes_do_not_write_them_over_each_other() {
     let (bytes, _) = log(&[(0, vec![1, 2], 20_000, Codec::None), (0, vec![3], 20_000, Codec::None)]);
-    on_disk(&[log_file(bytes)], async |disk, directory| {
-        let open = OpenSegments::new(2);
-        let reads = (0..4).map(|_| open.get(&disk, &directory, PartitionId(1), BASE));
-        for read in futures_util::future::join_all(reads).await {
-            assert!(read.expect("opens").rebuilt);
-        }
-        assert!(!Sealed::open(&disk, &directory, BASE).await.expect("opens").rebuilt, "one of them has written the indexes");
-    });
+    let files = [log_file(bytes)];
+    // The simulated disk panics at two writes in flight to one block.
+    for seed in 0..100 {
+        on_disk_of(seed, &files, async |disk, directory| {
+            let open = OpenSegments::new(2);
+            let reads = (0..8).map(|_| open.get(&disk, &directory, PartitionId(1), BASE));
+            for read in futures_util::future::join_all(reads).await {
+                read.expect("opens");
+            }
+            assert!(!Sealed::open(&disk, &directory, BASE).await.expect("opens").rebuilt, "one of them has written the indexes");
+        });
+    }
 }
 
 #[test]

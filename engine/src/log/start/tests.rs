@@ -318,6 +318,43 @@ fn segments_below_the_log_start_may_be_gone() {
     run(&disk, program);
 }
 
+#[test]
+fn the_snapshot_of_a_roll_that_was_cut_off_hides_no_batch_of_the_scan() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let dir = Path::new("/data/t-1");
+            let first = BatchBuilder::new().at(0, 1).record(1_000, None, Some(b"of no producer")).build();
+            let second = batch(1, 1, b"second");
+            // The head knows the first segment as whole and flushed: the scan begins at its end.
+            write_whole(&disk, &log_path(dir, 0), &first).await.expect("writes");
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            (lines[1].flushed, lines[1].batch_start) = (first.len() as u32, first.len() as u32);
+            writer.switch(&lines, &[]).await.expect("head");
+            disk.open(&log_path(dir, 1), Open::Create).await.expect("creates");
+            let bytes = vec![Chunk::padded(&second).sub(0, second.len())];
+            writer.frame(&[Item::Bytes { partition: PartitionId(1), segment_base: 1, position: 0, bytes }]).await.expect("frame");
+            // The second segment was sealed, its producer's snapshot written, but no frame names the third one yet.
+            let mut producer = known_producer();
+            (producer.batches[0].last_sequence, producer.batches[0].last_offset) = (1, 1);
+            for (offset, producers) in [(1, Vec::new()), (2, vec![producer])] {
+                let path = dir.join(format!("{offset:020}.snapshot"));
+                write_whole(&disk, &path, &encode_snapshot(&producers)).await.expect("writes");
+            }
+
+            let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            let found = &started[0].partitions[1];
+            assert_eq!((found.line.segment_base, found.scanned.as_ref().expect("scanned").log_end), (1, 2));
+            let newest = found.producers.first().and_then(|state| state.batches.last()).map(|batch| batch.last_offset);
+            assert_eq!(newest, Some(1), "the snapshot that the partition is opened with does not tell the second batch");
+        }
+    };
+    run(&disk, program);
+}
+
 fn known_producer() -> ProducerState {
     let batch = SequencedBatch { last_sequence: 0, last_offset: 0, offset_delta: 0, timestamp: 1_000 };
     let state = ProducerState {
