@@ -134,7 +134,6 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::compaction::Gone;
 
     async fn broken() -> Answer {
         panic!("a key was not there")
@@ -147,8 +146,7 @@ mod tests {
             let broken = unless_it_panics("orders-0".into(), broken()).await;
             let error = broken.expect_err("it has panicked").to_string();
             assert!(error.contains("orders-0") && error.contains("a key was not there"), "{error}");
-            let cleaned =
-                Cleaned { groups: Vec::new(), clean_to: 7, is_partial: false, records: (0, 0), gone: Gone::default(), bytes: (0, 0) };
+            let cleaned = Cleaned { clean_to: 7, ..Cleaned::default() };
             let next = unless_it_panics("orders-1".into(), async { Ok(cleaned) }).await;
             assert_eq!(next.expect("the next one runs").clean_to, 7);
         });

@@ -62,7 +62,7 @@ impl Codec {
 /// Decompresses to at most `bytes_max` bytes.
 ///
 /// # Errors
-/// What the codec says, or that the bound was passed.
+/// What the codec says, or [`io::ErrorKind::FileTooLarge`] if the bound was passed.
 pub fn decompress(codec: Codec, bytes: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
     match codec {
         Codec::None => {
@@ -79,7 +79,7 @@ pub fn decompress(codec: Codec, bytes: &[u8], bytes_max: usize) -> io::Result<Ve
 }
 
 fn too_large(bytes_max: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it decompresses to more than {bytes_max} bytes"))
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it decompresses to more than {bytes_max} bytes"))
 }
 
 fn read_bounded(reader: impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {

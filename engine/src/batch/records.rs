@@ -5,7 +5,7 @@ use super::{
     header::{HEADER_BYTES, Header},
     varint::Cursor,
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, io};
 
 /// One record. Its slices point into the batch, or into what the batch was decompressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub enum RecordError {
     /// The compression's number is unknown.
     #[error("compression type {0} is unknown")]
     UnknownCodec(i16),
-    /// It can't be decompressed, or not within the bound.
+    /// It can't be decompressed.
     #[error("{codec} can't be decompressed: {what}")]
     Compression {
         /// Which codec.
@@ -91,21 +91,33 @@ pub enum RecordError {
         /// What it says.
         what: String,
     },
+    /// It decompresses to more than the caller's bound, which says nothing against it.
+    #[error("{codec} can't be decompressed: {what}")]
+    TooLarge {
+        /// Which codec.
+        codec: &'static str,
+        /// What the bound is.
+        what: String,
+    },
 }
 
 /// The uncompressed records of `batch` (one whole batch): its own bytes, or what they decompress to within `bytes_max`.
 ///
 /// # Errors
-/// [`RecordError::UnknownCodec`] and [`RecordError::Compression`].
+/// [`RecordError::UnknownCodec`], [`RecordError::Compression`] and [`RecordError::TooLarge`].
 pub fn payload<'a>(header: &Header, batch: &'a [u8], bytes_max: usize) -> Result<Cow<'a, [u8]>, RecordError> {
     let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
     match header.codec().map_err(RecordError::UnknownCodec)? {
         Codec::None => Ok(Cow::Borrowed(packed)),
         // Brokers and clients leave the records of an emptied batch uncompressed, that is: without a byte.
         _ if packed.is_empty() => Ok(Cow::Borrowed(packed)),
-        codec => decompress(codec, packed, bytes_max)
-            .map(Cow::Owned)
-            .map_err(|error| RecordError::Compression { codec: codec.name(), what: error.to_string() }),
+        codec => decompress(codec, packed, bytes_max).map(Cow::Owned).map_err(|error| {
+            let (codec, what) = (codec.name(), error.to_string());
+            match error.kind() {
+                io::ErrorKind::FileTooLarge => RecordError::TooLarge { codec, what },
+                _ => RecordError::Compression { codec, what },
+            }
+        }),
     }
 }
 

@@ -177,7 +177,7 @@ fn counted(header: &Header) -> Result<(), BatchError> {
 /// Walks the records; returns their newest timestamp.
 fn walked(header: &Header, bytes: &[u8], rules: &Rules) -> Result<i64, BatchError> {
     let payload = payload(header, bytes, rules.decompressed_bytes_max).map_err(|error| match error {
-        RecordError::Compression { .. } => BatchError::Corrupt(error.to_string()),
+        RecordError::Compression { .. } | RecordError::TooLarge { .. } => BatchError::Corrupt(error.to_string()),
         _ => invalid(error.to_string()),
     })?;
     let mut newest = NO_TIMESTAMP;

@@ -5,7 +5,7 @@ use crate::{
     batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Kept, Record, Records, payload, with_records, without_records},
     segment::AbortedTxn,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::AddAssign};
 
 /// What the round knows besides the batch.
 pub(super) struct Filter<'a> {
@@ -43,6 +43,16 @@ impl Gone {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.superseded + self.tombstones + self.keyless + self.aborted + self.markers
+    }
+}
+
+impl AddAssign for Gone {
+    fn add_assign(&mut self, more: Gone) {
+        self.superseded += more.superseded;
+        self.tombstones += more.tombstones;
+        self.keyless += more.keyless;
+        self.aborted += more.aborted;
+        self.markers += more.markers;
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Job {
     pub keys_max: usize,
     /// The secret of its hashes: random.
     pub secret: (u64, u64),
-    /// Bytes of log that it has read so far, for whoever watches: the dirty part is read twice.
+    /// Bytes of log that it has read so far, of [`Job::bytes_to_read`], for whoever watches.
     pub progress: Progress,
 }
 
@@ -126,6 +126,12 @@ struct Dirty {
 }
 
 impl Job {
+    /// Bytes of log that it reads if it gets to its end: what is clean already once, what is dirty twice.
+    #[must_use]
+    pub fn bytes_to_read(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes * if segment.base_offset < self.first_dirty { 1 } else { 2 }).sum()
+    }
+
     /// Runs it: reads the segments twice, writes what is to take their place into the scratch directory, durably.
     ///
     /// # Errors
@@ -275,19 +281,25 @@ impl Job {
 fn note(keys: &mut KeyMap, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
     let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
     let is_noted = |record: &Record<'_>| record.key.is_some() && record.offset(header) >= first_dirty;
-    // What the header says of their number is a client's word: memory is taken for those that are there.
-    let mut count = 0;
-    for record in Records::new(header, &records) {
-        count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
-    }
-    if !keys.has_room(count) {
-        if !keys.is_empty() {
-            return Ok(false);
+    // There are never more of them than the header says, which is a client's word: where there is no room for that many they
+    // are counted, and memory is taken for those that are there.
+    if !keys.has_room(header.record_count().max(0) as usize) {
+        let mut count = 0;
+        for record in Records::new(header, &records) {
+            count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
         }
-        keys.reserve(count);
+        if !keys.has_room(count) {
+            if !keys.is_empty() {
+                return Ok(false);
+            }
+            keys.reserve(count);
+        }
     }
-    for record in Records::new(header, &records).flatten().filter(is_noted) {
-        keys.put(record.key.expect("it has one"), record.offset(header));
+    for record in Records::new(header, &records) {
+        let record = record.map_err(|error| error.to_string())?;
+        if is_noted(&record) {
+            keys.put(record.key.expect("it has one"), record.offset(header));
+        }
     }
     Ok(true)
 }

@@ -74,6 +74,13 @@ impl Held {
     fn slice(&self, start: u64, end: u64) -> Slice {
         self.chunk.slice((start - self.position) as usize + self.offset, (end - self.position) as usize + self.offset)
     }
+
+    /// What it holds from a block on, copied to a chunk of its own, which has room for no more than the last block.
+    fn from(&self, block: u64) -> Held {
+        let chunk = Chunk::new(block_ceiling(self.end() - block) as usize);
+        chunk.append(&self.slice(block, self.end()));
+        Held { position: block, offset: 0, chunk }
+    }
 }
 
 /// The bytes of a segment from a block boundary to its end. Slices of it stay valid when it gives chunks back.
@@ -200,15 +207,13 @@ impl Tail {
         }
         let left = held.end() - from;
         assert!(is_last || left.is_multiple_of(BLOCK), "only the last chunk ends within a block");
-        let bytes = block_ceiling(left) as usize;
-        if bytes > held.chunk.capacity() / CONDENSED_PART {
+        if block_ceiling(left) as usize > held.chunk.capacity() / CONDENSED_PART {
             return false;
         }
-        let kept = Chunk::new(bytes);
-        kept.append(&held.slice(from, held.end()));
+        let kept = held.from(from);
         self.budget.give_back(held.chunk.capacity());
-        self.budget.take(bytes);
-        *held = Held { position: from, offset: 0, chunk: kept };
+        self.budget.take(kept.chunk.capacity());
+        *held = kept;
         self.chunk_bytes_next = CHUNK_BYTES_MIN;
         true
     }
@@ -216,19 +221,12 @@ impl Tail {
     /// Keeps no more than the block that the next append shares, in a chunk of its own: what a parked partition holds.
     pub fn shrink(&mut self) {
         let from = block_floor(self.end);
-        let mut last = Vec::with_capacity(BLOCK as usize);
-        if from < self.end {
-            self.slices(from, self.end).iter().for_each(|slice| last.extend_from_slice(slice));
-        }
+        let last = self.chunks.back().filter(|held| held.end() > from).map(|held| held.from(from));
         self.clear();
-        self.end = from;
         self.chunk_bytes_next = CHUNK_BYTES_MIN;
-        if !last.is_empty() {
-            let chunk = Chunk::new(BLOCK as usize);
-            chunk.append(&last);
-            self.budget.take(chunk.capacity());
-            self.end = from + last.len() as u64;
-            self.chunks.push_back(Held { position: from, offset: 0, chunk });
+        if let Some(last) = last {
+            self.budget.take(last.chunk.capacity());
+            self.chunks.push_back(last);
         }
     }
 

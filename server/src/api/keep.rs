@@ -5,6 +5,7 @@ use super::{Refused, Reply};
 use crate::{
     controller::now_ms,
     core::Core,
+    groups::records::cut,
     walk::{self, Field, array, fixed, fixeds, string},
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -159,12 +160,9 @@ fn put_state(out: &mut BytesMut, core: &Core, id: Option<PartitionId>) {
 
 /// A string, cut to what its length can say.
 fn put_string(out: &mut BytesMut, text: &str) {
-    let mut end = text.len().min(i16::MAX as usize);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    out.put_i16(end as i16);
-    out.put_slice(&text.as_bytes()[..end]);
+    let text = cut(text, i16::MAX as usize);
+    out.put_i16(text.len() as i16);
+    out.put_slice(text.as_bytes());
 }
 
 #[cfg(test)]

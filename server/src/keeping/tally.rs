@@ -83,10 +83,9 @@ impl Tallies {
         self.of.borrow_mut().retain(|id, _| is_there(*id));
     }
 
-    /// A round of compaction is out. What is clean already is read once, what is dirty twice.
+    /// A round of compaction is out.
     pub fn round_begins(&self, job: &Job) {
-        let sizes = job.segments.iter().map(|segment| segment.bytes * if segment.base_offset < job.first_dirty { 1 } else { 2 });
-        *self.round.borrow_mut() = Some((job.partition, job.progress.clone(), sizes.sum()));
+        *self.round.borrow_mut() = Some((job.partition, job.progress.clone(), job.bytes_to_read()));
     }
 
     /// It has come back.

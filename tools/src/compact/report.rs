@@ -152,12 +152,7 @@ impl Ledger {
                     total.bytes = (total.bytes.0 + group.bytes_before, total.bytes.1 + group.bytes);
                     total.segments = (total.segments.0 + group.bases.len() as u64, total.segments.1 + 1);
                 }
-                let (sum, gone) = (&mut total.gone, &cleaned.gone);
-                sum.superseded += gone.superseded;
-                sum.tombstones += gone.tombstones;
-                sum.keyless += gone.keyless;
-                sum.aborted += gone.aborted;
-                sum.markers += gone.markers;
+                total.gone += cleaned.gone;
             }
             KeepEvent::Failed { partition, what } => notes.entry(*partition).or_default().failures.push(what.clone()),
         }

@@ -53,11 +53,10 @@ impl Watch {
         self.bar.set_message(what.to_owned());
     }
 
-    /// Watches a job until `work`, which runs it, has ended. What is already clean is read once, what is dirty twice.
+    /// Watches a job until `work`, which runs it, has ended.
     pub(crate) async fn on<T>(&self, job: &Job, work: impl Future<Output = T>) -> T {
-        let sizes = job.segments.iter().map(|segment| segment.bytes * if segment.base_offset < job.first_dirty { 1 } else { 2 });
         let name = job.directory.file_name().unwrap_or_default().to_string_lossy();
-        self.measures(&format!("compacting {name}"), sizes.sum());
+        self.measures(&format!("compacting {name}"), job.bytes_to_read());
         let began = Instant::now();
         let mut ticks = tokio::time::interval(LOOK);
         let mut work = std::pin::pin!(work);

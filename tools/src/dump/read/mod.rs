@@ -12,18 +12,12 @@ pub(crate) use walk::{Batch, End, Seen, Tail, walk};
 
 use super::inputs::Home;
 use anyhow::{Context, Result, ensure};
-use engine::batch::{DECOMPRESSED_BYTES_MAX, RecordError};
 use std::path::Path;
 
 /// The largest batch that is read, in bytes: a larger length is taken for damage. Kafka's default for a batch is 1 MiB.
 pub(crate) const BATCH_BYTES_MAX: usize = 256 << 20;
 /// The largest index, checkpoint or snapshot that is read, in bytes. Kafka's indexes have 10 MiB by default.
 const SMALL_BYTES_MAX: u64 = 256 << 20;
-
-/// True of a batch that decompresses to more than is looked at: nothing is wrong with it.
-pub(crate) fn is_too_large(error: &RecordError) -> bool {
-    matches!(error, RecordError::Compression { what, .. } if *what == format!("it decompresses to more than {DECOMPRESSED_BYTES_MAX} bytes"))
-}
 
 /// Where a broker may be writing, damage is what is still there after so many readings.
 const READS_MAX: u32 = 3;

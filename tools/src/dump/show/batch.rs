@@ -7,11 +7,11 @@ use super::{
 use crate::dump::{
     Outcome, Request,
     decode::{Decoded, Decoding},
-    read::{Batch, BytesAt, Doubt, End, Seen, Tail, is_too_large, start, walk},
+    read::{Batch, BytesAt, Doubt, End, Seen, Tail, start, walk},
     verify::is_in_motion,
 };
 use anyhow::Result;
-use engine::batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, payload, sequence_after};
+use engine::batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, RecordError, Records, payload, sequence_after};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
@@ -96,10 +96,9 @@ fn of_batch(batch: &Batch<'_>, request: &Request, decoding: Decoding, out: &mut 
         Ok(payload) => payload,
         Err(error) => {
             let said = format!("| {error}");
-            if is_too_large(error) {
-                out.note(Some(batch.position), &said)?
-            } else {
-                out.damage(Some(batch.position), &said)?
+            match error {
+                RecordError::TooLarge { .. } => out.note(Some(batch.position), &said)?,
+                _ => out.damage(Some(batch.position), &said)?,
             }
             return Ok(printed);
         }

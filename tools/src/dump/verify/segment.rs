@@ -9,11 +9,11 @@ use super::{
 };
 use crate::dump::{
     progress::Progress,
-    read::{Batch, BytesAt, End, Seen, Tail, is_too_large, walk},
+    read::{Batch, BytesAt, End, Seen, Tail, walk},
 };
 use anyhow::Result;
 use engine::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Records, payload},
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, RecordError, Records, payload},
     segment::{EpochStart, FileKind, OpenTransactions, file_name},
 };
 use std::path::{Path, PathBuf};
@@ -307,7 +307,7 @@ enum Content {
 fn content(header: &Header, batch: &[u8]) -> Content {
     let payload = match payload(header, batch, DECOMPRESSED_BYTES_MAX) {
         Ok(payload) => payload,
-        Err(error) if is_too_large(&error) => return Content::TooLarge(error.to_string()),
+        Err(error @ RecordError::TooLarge { .. }) => return Content::TooLarge(error.to_string()),
         Err(error) => return Content::Wrong(error.to_string()),
     };
     let mut last = -1;
