@@ -11,6 +11,7 @@ use crate::{
     control, process,
 };
 use anyhow::{Context, Result, ensure};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -18,8 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every key is written so often: a tenth of the records is live.
-const ROUNDS: usize = 10;
+/// Every key is written so often on average: a tenth of the records is live.
+const WRITES_OF_KEY: usize = 10;
 const RECORD_BYTES: usize = 1024;
 /// Records of a batch, which is a request.
 const RECORDS: usize = 1_000;
@@ -36,20 +37,19 @@ pub const KAFKA_PROPERTIES: &str = "log.cleaner.backoff.ms=100\n";
 /// # Errors
 /// The broker's; or its directory is not here.
 pub fn run(server: &Server, topic: &str, gb: f64) -> Result<Value> {
-    let batches = ((gb * 1e9) as usize / (RECORD_BYTES * RECORDS) / ROUNDS).max(1);
+    let batches = ((gb * 1e9) as usize / (RECORD_BYTES * RECORDS) / WRITES_OF_KEY).max(1);
     let settings = |ratio| [("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES), ("min.cleanable.dirty.ratio", ratio)];
     control::alter(&server.address, topic, &settings("1.0"))?;
     let found = control::topic(&server.address, topic)?;
     let leader = found.leaders.first().context("a leader")?;
     let value_bytes = RECORD_BYTES - 24;
-    for round in 0..ROUNDS {
-        for batch in 0..batches {
-            // Each round has the keys in another order, so that no batch goes as a whole.
-            let key = |record: usize| format!("key-{:010}", (record * batches + (batch + round * 7) % batches) % (batches * RECORDS));
-            let keys: Vec<String> = (0..RECORDS).map(key).collect();
-            let keys: Vec<Option<&[u8]>> = keys.iter().map(|key| Some(key.as_bytes())).collect();
-            control::produce(leader, topic, encode(&keys, value_bytes, Compression::None, wall_ms())?)?;
-        }
+    let keys_max = batches * RECORDS;
+    // Each record's key is any of them, the same in each run: what is live lies all over the log, more of it towards the end.
+    let mut random = SmallRng::seed_from_u64(9);
+    for _ in 0..batches * WRITES_OF_KEY {
+        let keys: Vec<String> = (0..RECORDS).map(|_| format!("key-{:010}", random.random_range(0..keys_max))).collect();
+        let keys: Vec<Option<&[u8]>> = keys.iter().map(|key| Some(key.as_bytes())).collect();
+        control::produce(leader, topic, encode(&keys, value_bytes, Compression::None, wall_ms())?)?;
     }
     let directory = server.data.join(format!("{topic}-0"));
     let (bytes_before, active) = log(&directory)?;
@@ -70,7 +70,7 @@ pub fn run(server: &Server, topic: &str, gb: f64) -> Result<Value> {
     let mb = bytes_before as f64 / 1e6;
     Ok(json!({
         "cleaned_mb_per_second": mb / seconds, "seconds": seconds, "bytes_before": bytes_before, "bytes_after": bytes_after,
-        "keys": batches * RECORDS, "broker_memory_bytes_max": memory,
+        "keys": keys_max, "broker_memory_bytes_max": memory,
         "memory_added_bytes": before.map(|before| memory - before.memory_bytes.min(memory)),
         "broker_cpu_seconds_per_gb": before.zip(after).map(|(before, after)| (after.cpu_seconds - before.cpu_seconds) * 1e3 / mb),
     }))

@@ -200,7 +200,7 @@ impl Workload {
                 let cases = sizes.iter().map(|gb| Case {
                     key: format!("{gb}"),
                     title: format!("1,000 partitions, {gb} GB, killed after its last ack, cold cache"),
-                    prepare: vec![words(&format!("produce --partitions 1000 --records 100 --warm-up 0 --seconds 1200 --gb-max {gb}"))],
+                    prepare: vec![words(&format!("produce --partitions 1000 --records 1000 --warm-up 0 --seconds 1200 --gb-max {gb}"))],
                     measure: Measure::Restart,
                     metrics: RESTART,
                 });
@@ -217,7 +217,7 @@ impl Workload {
                 let gb = if quick { 1.0 } else { 5.0 };
                 let case = Case {
                     key: "clean".into(),
-                    title: format!("{gb} GB of 1 KiB records, each key written ten times"),
+                    title: format!("{gb} GB of 1 KiB records, random keys, each written ten times on average"),
                     prepare: Vec::new(),
                     measure: Measure::Compaction(gb),
                     metrics: COMPACTION,
@@ -226,14 +226,16 @@ impl Workload {
                 ("compaction of a log of which a tenth is live", load.to_owned(), vec![case])
             }
             Id::W10 => {
-                let load = "produce --record-bytes 100 --keys 100000 --compression lz4 --partitions 100 --clients 50 --in-flight 5";
-                let paced = format!("{load} --rate 200000 --linger-ms 5 --seconds {}", seconds(5.0, 15.0));
-                let closed = format!("{load} --records 200 --seconds {}", seconds(5.0, 15.0));
+                let load = "produce --record-bytes 100 --keys 100000 --compression lz4 --partitions 100 --clients 50";
+                // One in flight: Kafka answers what 50 clients have in flight at about the same time, which must be well within a run.
+                let closed = |records| format!("{load} --in-flight 1 --records {records} --seconds {}", seconds(8.0, 20.0));
+                let paced = format!("{load} --in-flight 5 --rate 200000 --linger-ms 5 --seconds {}", seconds(5.0, 15.0));
                 let cases = vec![
-                    case("full", "as fast as acks come: 200 records a request, 5 requests in flight each", &closed, KEYED),
+                    case("full", "as fast as acks come: 10,000 records a request, 100 in a batch", &closed(10_000), KEYED),
+                    case("thin", "as fast as acks come: 200 records a request, 2 or 3 in a batch", &closed(200), KEYED),
                     case("paced", "200,000 records/s due, a request holds what 5 ms bring", &paced, KEYED),
                 ];
-                ("small keyed records: 50 producers, 100 B, 100 partitions, lz4, acks=all", format!("{load} --records 200"), cases)
+                ("small keyed records: 50 producers, 100 B, 100 partitions, lz4, acks=all", format!("{load} --in-flight 1 --records 1000"), cases)
             }
         };
         Ok(Workload { id: format!("{:?}", args.workload), title, warm_up: words(&warm_up), cases })

@@ -2,15 +2,22 @@
 
 use super::{job::LastRecord, key_map::KeyMap, transactions::Transactions};
 use crate::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Kept, Record, Records, payload, with_records, without_records},
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, HEADER_BYTES, Header, Kept, Record, Records, payload, with_records, without_records},
     segment::AbortedTxn,
 };
 use std::{collections::BTreeMap, ops::AddAssign};
 
 /// What the round knows besides the batch.
+#[derive(Clone, Copy)]
 pub(super) struct Filter<'a> {
     /// Keys of the dirty part.
     pub keys: &'a KeyMap,
+    /// Their last offsets, in order: of the dirty part these records stay.
+    pub live: &'a [i64],
+    /// Each record of the dirty part has a key, and an offset within its batch.
+    pub is_regular: bool,
+    /// Where the dirty part begins.
+    pub first_dirty: i64,
     /// The offset behind the dirty part that `keys` knows: what is at or above it stays.
     pub end_offset: i64,
     /// The offset behind everything that this round could clean: the batch that ends there stays, emptied if need be.
@@ -77,8 +84,15 @@ pub(super) enum Outcome {
 }
 
 impl Filter<'_> {
-    /// Judges one batch; batches come in the order of the log. Also returns the aborted transaction whose marker this is, if
-    /// it is still needed. `gone` counts the records that go.
+    /// True if no record of a batch can stay, which the offsets alone say: nobody has to look at its records.
+    pub fn is_superseded(&self, header: &Header) -> bool {
+        let (first, last) = (header.base_offset(), header.last_offset());
+        let is_known = self.is_regular && first >= self.first_dirty && last < self.end_offset && !header.is_control();
+        is_known && self.live.get(self.live.partition_point(|offset| *offset < first)).is_none_or(|offset| *offset > last)
+    }
+
+    /// Judges one batch; batches come in the order of the log. One that [`Filter::is_superseded`] may come without its bytes.
+    /// Also returns the aborted transaction whose marker this is, if it is still needed. `gone` counts the records that go.
     ///
     /// # Errors
     /// What is wrong with its records.
@@ -101,7 +115,11 @@ impl Filter<'_> {
         if discard {
             let count = if is_control { &mut gone.markers } else { &mut gone.aborted };
             *count += header.record_count().max(0) as u64;
-            return Ok((if stays_empty { emptied(header, batch) } else { Outcome::Gone }, aborted));
+            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
+        }
+        if self.is_superseded(header) {
+            gone.superseded += header.record_count().max(0) as u64;
+            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
         }
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
         let (mut kept, mut has_tombstone, mut at) = (Vec::new(), false, 0);
@@ -120,7 +138,7 @@ impl Filter<'_> {
             }
         }
         if kept.is_empty() {
-            return Ok((if stays_empty { emptied(header, batch) } else { Outcome::Gone }, aborted));
+            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
         }
         let needs_horizon = (has_tombstone || is_idle_marker) && header.delete_horizon().is_none();
         if kept.len() == header.record_count().max(0) as usize && !needs_horizon {
@@ -147,7 +165,8 @@ impl Filter<'_> {
         }
         // A record without a key has no place in a compacted log; a topic that was not compacted before may hold some.
         let Some(key) = record.key else { return Fate::Keyless };
-        if self.keys.get(key).is_some_and(|last| offset < last) {
+        let is_last = if offset < self.first_dirty { self.keys.get(key).is_none() } else { self.live.binary_search(&offset).is_ok() };
+        if !is_last {
             return Fate::Superseded;
         }
         let may_be_tombstone = || header.delete_horizon().is_none_or(|horizon| self.now_ms < horizon);
@@ -155,8 +174,8 @@ impl Filter<'_> {
     }
 }
 
-fn emptied(header: &Header, batch: &[u8]) -> Outcome {
-    if header.record_count() == 0 && batch.len() == crate::batch::HEADER_BYTES {
+fn emptied(header: &Header) -> Outcome {
+    if header.record_count() == 0 && header.size() == HEADER_BYTES {
         return Outcome::Same;
     }
     Outcome::Rewritten(without_records(header))
@@ -180,20 +199,31 @@ mod tests {
         Some((header, offsets))
     }
 
-    fn keys(known: &[(&[u8], i64)]) -> KeyMap {
+    fn keys(known: &[(&[u8], i64)]) -> (KeyMap, Vec<i64>) {
         let mut keys = KeyMap::new(10, (0, 0));
         known.iter().for_each(|(key, offset)| keys.put(key, *offset));
-        keys
+        let live = keys.last_offsets();
+        (keys, live)
     }
 
-    fn filter<'a>(keys: &'a KeyMap, producers: &'a BTreeMap<i64, LastRecord>, now_ms: i64) -> Filter<'a> {
-        Filter { keys, end_offset: 100, round_end: 100, producers, now_ms, delete_retention_ms: 50 }
+    fn filter<'a>((keys, live): &'a (KeyMap, Vec<i64>), producers: &'a BTreeMap<i64, LastRecord>, now_ms: i64) -> Filter<'a> {
+        Filter {
+            keys,
+            live,
+            is_regular: true,
+            first_dirty: 0,
+            end_offset: 100,
+            round_end: 100,
+            producers,
+            now_ms,
+            delete_retention_ms: 50,
+        }
     }
 
     #[test]
     fn only_the_last_record_of_a_key_stays_and_what_is_not_clean_yet() {
         let (keys, producers) = (keys(&[(b"a", 12), (b"b", 11)]), BTreeMap::new());
-        let filter = Filter { end_offset: 14, ..filter(&keys, &producers, 0) };
+        let filter = Filter { end_offset: 14, is_regular: false, ..filter(&keys, &producers, 0) };
         let batch = BatchBuilder::new()
             .at(10, 0)
             .record(1, Some(b"a"), Some(b"old"))
@@ -204,6 +234,20 @@ mod tests {
             .build();
         let (header, offsets) = judge(&filter, &batch, &mut Transactions::default()).expect("stays");
         assert_eq!((offsets, header.base_offset(), header.last_offset()), (vec![11, 12, 14], 10, 14));
+    }
+
+    #[test]
+    fn of_the_part_that_is_clean_what_the_dirty_part_has_no_key_of_stays() {
+        let (keys, producers) = (keys(&[(b"a", 20), (b"b", 21)]), BTreeMap::new());
+        let filter = Filter { first_dirty: 15, ..filter(&keys, &producers, 0) };
+        let batch = |offset| BatchBuilder::new().at(offset, 0).record(1, Some(b"a"), Some(b"x")).record(1, Some(b"c"), Some(b"y")).build();
+        assert_eq!(judge(&filter, &batch(10), &mut Transactions::default()).expect("stays").1, [11]);
+        // The dirty part was looked at: what is not the last of its key there goes, and the offsets say so.
+        for (first, is_superseded) in [(10, false), (15, true), (18, true), (19, false), (21, false), (22, true), (99, false)] {
+            let header = Header::read(&batch(first)).expect("whole");
+            assert_eq!(filter.is_superseded(&header), is_superseded, "{first}");
+            assert!(!Filter { is_regular: false, ..filter }.is_superseded(&header));
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use super::{
     plan,
     progress::Progress,
     transactions::Transactions,
+    writer::Writer,
 };
 use crate::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, Scanner, Stop, payload},
-    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, read_whole},
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, Stop, payload},
+    disk::{Disk, read_whole},
     ids::PartitionId,
     partition::directory::log_path,
-    segment::{AbortedTxn, FileKind, Indexes, SegmentError, TxnIndex, Walk, file_name, swap::cleaned_name},
+    segment::{AbortedTxn, BatchStream, FileKind, SegmentError, TxnIndex, file_name},
 };
 use std::{
     collections::BTreeMap,
@@ -22,8 +23,6 @@ use std::{
 
 /// Where jobs write, in the data directory. A start removes it.
 pub const SCRATCH: &str = "cleaning";
-/// By how much the file of a cleaned segment grows at a time, in bytes.
-const ALLOCATION_BYTES: u64 = 16 << 20;
 
 /// A sealed segment as a job sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +112,7 @@ pub struct Cleaned {
 /// A round that failed: nothing was changed. Why is what a segment can fail of.
 pub type CleanError = SegmentError;
 
-fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
     let path = path.to_path_buf();
     move |source| CleanError::Disk { path: path.clone(), source }
 }
@@ -121,6 +120,8 @@ fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
 /// The keys of the dirty part, as far as they fitted.
 struct Dirty {
     keys: KeyMap,
+    /// As [`Filter::is_regular`].
+    is_regular: bool,
     end_offset: i64,
     is_partial: bool,
 }
@@ -143,8 +144,12 @@ impl Job {
         }
         let aborted = self.all_aborted(disk).await?;
         let dirty = self.dirty(disk, aborted.clone()).await?;
+        let live = dirty.keys.last_offsets();
         let filter = Filter {
             keys: &dirty.keys,
+            live: &live,
+            is_regular: dirty.is_regular,
+            first_dirty: self.first_dirty,
             end_offset: dirty.end_offset,
             round_end: self.end,
             producers: &self.producers,
@@ -186,40 +191,41 @@ impl Job {
     /// Reads the dirty part, and notes the last offset of each key.
     async fn dirty<D: Disk>(&self, disk: &D, aborted: Vec<AbortedTxn>) -> Result<Dirty, CleanError> {
         let span = usize::try_from(self.end - self.first_dirty).unwrap_or(usize::MAX);
-        let mut keys = KeyMap::new(self.keys_max.min(span), self.secret);
+        let keys = KeyMap::new(self.keys_max.min(span), self.secret);
+        let mut dirty = Dirty { keys, is_regular: true, end_offset: self.first_dirty, is_partial: false };
         let mut transactions = Transactions::new(aborted);
         let next = |index: usize| self.segments.get(index + 1).map_or(self.end, |next| next.base_offset);
-        let mut end_offset = self.first_dirty;
         for (index, segment) in self.segments.iter().enumerate().filter(|(index, _)| next(*index) > self.first_dirty) {
-            let path = log_path(&self.directory, segment.base_offset);
-            let reader = disk.open_reader(&path).await.map_err(at(&path))?;
-            let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
-            while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
+            let mut source = Batches::open(disk, &self.directory, segment).await?;
+            while let Some(header) = source.next().await? {
                 self.progress.add(header.size());
+                let is_dirty = header.last_offset() >= self.first_dirty;
                 let is_aborted = match header.is_control() {
                     true => {
-                        transactions.marker(&header, ControlRecord::of_batch(&header, batch));
+                        transactions.marker(&header, ControlRecord::of_batch(&header, source.batch(&header).await?));
                         true
                     }
                     false => transactions.is_aborted(&header),
                 };
-                if header.last_offset() < self.first_dirty {
+                if !is_dirty {
                     continue;
                 }
                 if !is_aborted {
-                    let corrupt = |what| CleanError::Corrupt { path: path.clone(), position, what };
-                    if !note(&mut keys, &header, batch, self.first_dirty).map_err(corrupt)? {
-                        return Ok(Dirty { keys, end_offset, is_partial: true });
+                    let position = source.position;
+                    let noted = dirty.note(&header, source.batch(&header).await?, self.first_dirty);
+                    if !noted.map_err(|what| source.corrupt(position, what))? {
+                        dirty.is_partial = true;
+                        return Ok(dirty);
                     }
                 }
-                end_offset = header.next_offset();
+                dirty.end_offset = header.next_offset();
             }
-            end_offset = next(index);
+            dirty.end_offset = next(index).max(self.first_dirty);
         }
-        Ok(Dirty { keys, end_offset: end_offset.max(self.first_dirty), is_partial: false })
+        Ok(dirty)
     }
 
-    /// Cleans one group into one new segment. Where nothing changes, nothing is left to be swapped in.
+    /// Cleans one group into one new segment. Where nothing changes, nothing is written.
     async fn clean<D: Disk>(
         &self,
         disk: &D,
@@ -228,167 +234,140 @@ impl Job {
         transactions: &mut Transactions,
         cleaned: &mut Cleaned,
     ) -> Result<(), CleanError> {
-        let mut writer = Writer::create(disk, &self.scratch, group[0].base_offset).await?;
-        let mut is_same = group.len() == 1;
+        // A log that is clean already must neither be written nor need twice its space: as long as a segment that stays alone
+        // stays as it is there is no new one, and what is in front of the first change is copied when it comes.
+        let mut writer = match group {
+            [_] => None,
+            _ => Some(Writer::create(disk, &self.scratch, group[0].base_offset).await?),
+        };
+        let mut still_aborted = Vec::new();
         for segment in group {
-            let path = log_path(&self.directory, segment.base_offset);
-            let reader = disk.open_reader(&path).await.map_err(at(&path))?;
-            let mut walk = Walk::new(disk, &reader, Scanner::new(0, segment.base_offset, i32::MIN), segment.bytes);
-            while let Some((position, header, batch)) = next_batch(&mut walk, &path).await? {
-                let corrupt = |what| CleanError::Corrupt { path: path.clone(), position, what };
+            let mut source = Batches::open(disk, &self.directory, segment).await?;
+            while let Some(header) = source.next().await? {
                 self.progress.add(header.size());
-                let (outcome, aborted) = filter.judge(&header, batch, transactions, &mut cleaned.gone).map_err(corrupt)?;
+                let position = source.position;
+                let batch = if filter.is_superseded(&header) { &[] } else { source.batch(&header).await? };
+                let judged = filter.judge(&header, batch, transactions, &mut cleaned.gone);
                 cleaned.records.0 += header.record_count().max(0) as u64;
-                match outcome {
-                    Outcome::Same => {
-                        cleaned.records.1 += header.record_count().max(0) as u64;
-                        writer.push(disk, &header, batch).await?;
-                    }
-                    Outcome::Rewritten(batch) => {
-                        let header = Header::read(&batch).expect("a whole batch");
-                        cleaned.records.1 += header.record_count() as u64;
-                        writer.push(disk, &header, &batch).await?;
-                        is_same = false;
-                    }
-                    Outcome::Gone => is_same = false,
+                let (outcome, aborted) = match judged {
+                    Ok(judged) => judged,
+                    Err(what) => return Err(source.corrupt(position, what)),
+                };
+                still_aborted.extend(aborted);
+                match (&outcome, &mut writer) {
+                    (Outcome::Same, None) => {}
+                    (Outcome::Same, Some(writer)) => writer.push(&header, batch).await?,
+                    (Outcome::Rewritten(_) | Outcome::Gone, None) => writer = Some(self.copy(disk, segment, position).await?),
+                    (Outcome::Rewritten(_) | Outcome::Gone, Some(_)) => {}
                 }
-                aborted.into_iter().for_each(|aborted| writer.indexes.transactions.push(aborted));
+                cleaned.records.1 += match &outcome {
+                    Outcome::Same => header.record_count().max(0) as u64,
+                    Outcome::Rewritten(batch) => {
+                        let header = Header::read(batch).expect("a whole batch");
+                        writer.as_mut().expect("it was made above").push(&header, batch).await?;
+                        header.record_count() as u64
+                    }
+                    Outcome::Gone => 0,
+                };
             }
         }
         let bytes_before = group.iter().map(|segment| segment.bytes).sum();
         cleaned.bytes.0 += bytes_before;
-        let has_transactions = !writer.indexes.transactions.entries().is_empty();
-        let bytes = writer.finish(disk).await?;
-        cleaned.bytes.1 += bytes;
-        if is_same && has_transactions == group[0].has_transactions {
-            // A log that is clean already must not need twice its space.
-            for kind in FileKind::ALL {
-                let path = self.scratch.join(cleaned_name(group[0].base_offset, kind));
-                match disk.remove(&path).await {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
-                    _ => {}
-                }
+        let has_transactions = !still_aborted.is_empty();
+        let writer = match writer {
+            Some(writer) => writer,
+            None if has_transactions == group[0].has_transactions => {
+                cleaned.bytes.1 += bytes_before;
+                return Ok(());
             }
-            return Ok(());
-        }
+            None => self.copy(disk, &group[0], group[0].bytes).await?,
+        };
+        let bytes = writer.finish(&still_aborted).await?;
+        cleaned.bytes.1 += bytes;
         let bases = group.iter().map(|segment| segment.base_offset).collect();
         cleaned.groups.push(Group { bases, bytes_before, bytes, has_transactions });
         Ok(())
     }
+
+    /// A new segment that begins with what is in front of `end`, in bytes, of this one.
+    async fn copy<D: Disk>(&self, disk: &D, segment: &Source, end: u64) -> Result<Writer<D>, CleanError> {
+        let mut writer = Writer::create(disk, &self.scratch, segment.base_offset).await?;
+        let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }).await?;
+        while let Some(header) = source.next().await? {
+            writer.push(&header, source.batch(&header).await?).await?;
+        }
+        Ok(writer)
+    }
 }
 
-/// Notes the keys of a batch. False if there is no room for all of them, and none is noted then.
-fn note(keys: &mut KeyMap, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
-    let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
-    let is_noted = |record: &Record<'_>| record.key.is_some() && record.offset(header) >= first_dirty;
-    // There are never more of them than the header says, which is a client's word: where there is no room for that many they
-    // are counted, and memory is taken for those that are there.
-    if !keys.has_room(header.record_count().max(0) as usize) {
-        let mut count = 0;
-        for record in Records::new(header, &records) {
-            count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
-        }
-        if !keys.has_room(count) {
-            if !keys.is_empty() {
-                return Ok(false);
+impl Dirty {
+    /// Notes the keys of a batch. False if there is no room for all of them, and none is noted then.
+    fn note(&mut self, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
+        let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
+        let is_noted = |record: &Record<'_>| record.key.is_some() && record.offset(header) >= first_dirty;
+        // There are never more of them than the header says, which is a client's word: where there is no room for that many
+        // they are counted, and memory is taken for those that are there.
+        if !self.keys.has_room(header.record_count().max(0) as usize) {
+            let mut count = 0;
+            for record in Records::new(header, &records) {
+                count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
             }
-            keys.reserve(count);
+            if !self.keys.has_room(count) {
+                if !self.keys.is_empty() {
+                    return Ok(false);
+                }
+                self.keys.reserve(count);
+            }
         }
-    }
-    for record in Records::new(header, &records) {
-        let record = record.map_err(|error| error.to_string())?;
-        if is_noted(&record) {
-            keys.put(record.key.expect("it has one"), record.offset(header));
+        for record in Records::new(header, &records) {
+            let record = record.map_err(|error| error.to_string())?;
+            let offset = record.offset(header);
+            // A client may have given a compressed batch any offsets.
+            self.is_regular &= record.key.is_some() && (header.base_offset()..=header.last_offset()).contains(&offset);
+            if is_noted(&record) {
+                self.keys.put(record.key.expect("it has one"), offset);
+            }
         }
+        Ok(true)
     }
-    Ok(true)
 }
 
-async fn next_batch<'w, D: Disk>(walk: &'w mut Walk<'_, D>, path: &Path) -> Result<Option<(u64, Header, &'w [u8])>, CleanError> {
-    let position = walk.scanner().position;
-    match walk.next_batch().await.map_err(at(path))? {
-        Ok(found) => Ok(Some(found)),
-        Err(Stop::End) => Ok(None),
-        Err(stop) => Err(CleanError::Corrupt { path: path.to_path_buf(), position, what: stop.to_string() }),
-    }
-}
-
-/// Writes one cleaned segment.
-struct Writer<D: Disk> {
-    scratch: PathBuf,
+/// The batches of a source, with its path for what is wrong with them.
+struct Batches<D: Disk> {
     path: PathBuf,
-    file: D::File,
-    indexes: Indexes,
-    buffer: Vec<u8>,
-    /// Bytes that are in the file.
-    written: u64,
-    allocated: u64,
+    stream: BatchStream<D>,
+    /// Where the batch begins whose header came last.
+    position: u64,
 }
 
-impl<D: Disk> Writer<D> {
-    async fn create(disk: &D, scratch: &Path, base_offset: i64) -> Result<Writer<D>, CleanError> {
-        let path = scratch.join(cleaned_name(base_offset, FileKind::Log));
-        let file = disk.open(&path, Open::Create).await.map_err(at(&path))?;
-        let indexes = Indexes::new(base_offset);
-        Ok(Writer { scratch: scratch.to_path_buf(), path, file, indexes, buffer: Vec::new(), written: 0, allocated: 0 })
+impl<D: Disk> Batches<D> {
+    async fn open(disk: &D, directory: &Path, source: &Source) -> Result<Batches<D>, CleanError> {
+        let path = log_path(directory, source.base_offset);
+        let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes).await.map_err(at(&path))?;
+        Ok(Batches { path, stream, position: 0 })
     }
 
-    async fn push(&mut self, disk: &D, header: &Header, batch: &[u8]) -> Result<(), CleanError> {
-        self.indexes.push(self.written + self.buffer.len() as u64, header);
-        self.buffer.extend_from_slice(batch);
-        while self.buffer.len() >= CHUNK_BYTES {
-            self.flush_part(disk, CHUNK_BYTES).await?;
+    async fn next(&mut self) -> Result<Option<Header>, CleanError> {
+        self.position = self.stream.position();
+        match self.stream.next_header().await.map_err(at(&self.path))? {
+            Ok(header) => Ok(Some(header)),
+            Err(Stop::End) => Ok(None),
+            Err(stop) => Err(self.corrupt(self.position, stop.to_string())),
         }
-        Ok(())
     }
 
-    /// Writes the first `length` bytes of the buffer, padded to whole blocks.
-    async fn flush_part(&mut self, disk: &D, length: usize) -> Result<(), CleanError> {
-        let end = (self.written + length as u64).next_multiple_of(BLOCK);
-        if end > self.allocated {
-            self.allocated = end.max(self.allocated + ALLOCATION_BYTES);
-            disk.allocate(&self.file, self.allocated).await.map_err(at(&self.path))?;
+    async fn batch(&mut self, header: &Header) -> Result<&[u8], CleanError> {
+        let position = self.position;
+        let corrupt = |path: &Path, stop: Stop| CleanError::Corrupt { path: path.to_path_buf(), position, what: stop.to_string() };
+        match self.stream.batch(header).await.map_err(at(&self.path))? {
+            Ok(batch) => Ok(batch),
+            Err(stop) => Err(corrupt(&self.path, stop)),
         }
-        let slice = Chunk::padded(&self.buffer[..length]);
-        disk.write(&self.file, self.written, vec![slice]).await.map_err(at(&self.path))?;
-        self.buffer.drain(..length);
-        self.written += length as u64;
-        Ok(())
     }
 
-    /// Completes log and indexes, durably but for their names. Returns the log's bytes.
-    async fn finish(mut self, disk: &D) -> Result<u64, CleanError> {
-        if !self.buffer.is_empty() {
-            self.flush_part(disk, self.buffer.len()).await?;
-        }
-        disk.truncate(&self.file, self.written).await.map_err(at(&self.path))?;
-        disk.sync(&self.file).await.map_err(at(&self.path))?;
-        self.indexes.seal();
-        let (base, indexes) = (self.indexes.offsets.base_offset(), &self.indexes);
-        let files = [
-            (FileKind::Index, indexes.offsets.encode()),
-            (FileKind::TimeIndex, indexes.times.encode()),
-            // Also an empty one: it takes the place of the one that is there.
-            (FileKind::TxnIndex, indexes.transactions.encode()),
-        ];
-        for (kind, bytes) in files {
-            let path = self.scratch.join(cleaned_name(base, kind));
-            write_synced(disk, &path, &bytes).await.map_err(at(&path))?;
-        }
-        Ok(self.written)
+    fn corrupt(&self, position: u64, what: String) -> CleanError {
+        CleanError::Corrupt { path: self.path.clone(), position, what }
     }
-}
-
-/// Writes a whole small file, durable but for its name.
-async fn write_synced<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = disk.open(path, Open::Create).await?;
-    let mut position = 0;
-    for part in bytes.chunks(CHUNK_BYTES) {
-        disk.write(&file, position, vec![Chunk::padded(part)]).await?;
-        position += part.len() as u64;
-    }
-    disk.truncate(&file, bytes.len() as u64).await?;
-    disk.sync(&file).await
 }
 
 /// Removes a scratch directory and what is in it. It is no error if it is gone.

@@ -3,8 +3,9 @@
 
 use siphasher::sip128::SipHasher13;
 
-/// Memory for a key, in bytes, when the table is as full as it may be.
-pub const KEY_BYTES: usize = size_of::<Slot>() * LOAD.1 / LOAD.0;
+/// Memory for a key, in bytes, when the table is as full as it may be: its slot, and its offset in
+/// [`KeyMap::last_offsets`].
+pub const KEY_BYTES: usize = size_of::<Slot>() * LOAD.1 / LOAD.0 + size_of::<i64>();
 
 /// At most this part of the slots is taken.
 const LOAD: (usize, usize) = (3, 4);
@@ -68,6 +69,14 @@ impl KeyMap {
         (offset >= 0).then_some(offset)
     }
 
+    /// The last offsets of all keys, in order.
+    pub fn last_offsets(&self) -> Vec<i64> {
+        let mut offsets = Vec::with_capacity(self.keys);
+        offsets.extend(self.slots.iter().map(|slot| slot.offset).filter(|offset| *offset >= 0));
+        offsets.sort_unstable();
+        offsets
+    }
+
     fn hash(&self, key: &[u8]) -> [u64; 2] {
         let hash = SipHasher13::new_with_keys(self.secret.0, self.secret.1).hash(key);
         [hash.h1, hash.h2]
@@ -106,6 +115,10 @@ mod tests {
             for (key, offset) in &expected {
                 prop_assert_eq!(map.get(key), Some(*offset));
             }
+            let mut offsets: Vec<i64> = expected.into_values().collect();
+            offsets.sort_unstable();
+            prop_assert_eq!(map.last_offsets(), offsets.clone());
+            let expected = offsets;
             prop_assert!(map.has_room(keys.len() - expected.len()) && !map.has_room(keys.len() - expected.len() + 1));
         }
     }

@@ -18,6 +18,7 @@ mod key_map;
 pub mod plan;
 mod progress;
 mod transactions;
+mod writer;
 
 pub use checkpoint::{read_first_dirty, write_first_dirty};
 pub use filter::Gone;

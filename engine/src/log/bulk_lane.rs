@@ -68,7 +68,7 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
 fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flying<D>, bytes_in_flight: &mut u64) {
     loop {
         let Some(id) = core.bulk_queue.borrow_mut().pop_front() else { return };
-        let most = match core.journal_is_busy.get() {
+        let most = match core.small_appends_wait.get() {
             true => core.config.bulk_bytes_in_flight_busy_max,
             false => core.config.bulk_bytes_in_flight_max,
         };

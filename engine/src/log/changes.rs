@@ -3,7 +3,7 @@
 use super::{
     Log, LogError, ReadError, TimeQuery,
     core::{Core, Slot},
-    keeper, storage,
+    keeper, storage, waiting,
 };
 use crate::{
     batch::{Scanner, scan},
@@ -12,9 +12,10 @@ use crate::{
     partition::{AbortedTransaction, PartitionId, PartitionSpec, Recovered, directory, open, waiters::Watch},
     segment::first_at_or_after,
 };
+use futures_util::StreamExt;
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -204,8 +205,10 @@ pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(
     })
     .await;
     if let Some(Slot::Closed(mut unopened)) = core.slots.borrow_mut().remove(&id) {
+        core.limits.unmoved.set(core.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
         unopened.waiting.fire();
     }
+    core.admit_waiting();
     core.keeper.forget(id);
     // Who waits for its log start to be raised would wait for ever.
     core.job_ended();
@@ -237,8 +240,9 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
     core.is_closing.set(true);
     core.admit_waiting();
     let ids: Vec<_> = core.slots.borrow().keys().copied().collect();
-    for id in &ids {
-        log.open_partition(*id).await.map_err(|(path, source)| LogError::Disk { path, source })?;
+    let mut opened = pin!(waiting::open_all(core, ids.clone()));
+    while let Some(opened) = opened.next().await {
+        opened.map_err(|(path, source)| LogError::Disk { path, source })?;
     }
     for id in &ids {
         core.with(*id, |partition| partition.is_closing = true);

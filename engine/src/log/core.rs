@@ -43,6 +43,13 @@ pub(super) struct Unopened {
     pub waiting: Watchers,
 }
 
+impl Unopened {
+    /// A partition that the start has found.
+    pub fn new(recovered: Recovered) -> Unopened {
+        Unopened { recovered, is_opening: false, waiting: Watchers::default() }
+    }
+}
+
 /// Everything of one core's log.
 pub(super) struct Core<D: Disk> {
     pub disk: D,
@@ -55,8 +62,8 @@ pub(super) struct Core<D: Disk> {
     pub journal: RefCell<Option<JournalWriter<D>>>,
     pub journal_queue: RefCell<VecDeque<PartitionId>>,
     pub journal_signal: Signal,
-    /// A frame or a head is in flight, or is about to be.
-    pub journal_is_busy: Cell<bool>,
+    /// Small appends are in the frame in flight.
+    pub small_appends_wait: Cell<bool>,
     /// What the journal lane has written.
     pub journal_lane: Rc<Lane>,
     /// What the bulk lane has written.

@@ -20,15 +20,16 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 struct Member {
     id: PartitionId,
     has_bytes: bool,
+    /// Bytes that are no run's end entry.
+    has_small_appends: bool,
     log_start: Option<i64>,
 }
 
 /// Runs until the last head of a clean stop is written.
 pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -> Result<(), LogError> {
     loop {
-        core.journal_is_busy.set(false);
+        core.small_appends_wait.set(false);
         core.journal_signal.wait().await;
-        core.journal_is_busy.set(true);
         while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() {
             if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() {
                 switch(core, &mut writer).await?;
@@ -40,6 +41,8 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             if items.is_empty() {
                 continue;
             }
+            // The end entries of runs are no reason to hold runs back.
+            core.small_appends_wait.set(members.iter().any(|member| member.has_small_appends));
             writer.frame(&items).await?;
             complete(core, &members);
         }
@@ -62,7 +65,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
         if !partition.wants_journal(&core.limits) {
             continue;
         }
-        let mut member = Member { id, has_bytes: false, log_start: None };
+        let mut member = Member { id, has_bytes: false, has_small_appends: false, log_start: None };
         if partition.log_start_wanted > partition.log_start {
             member.log_start = Some(partition.log_start_wanted);
             items.push(Item::LogStart { partition: id, offset: partition.log_start_wanted });
@@ -70,6 +73,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
         }
         let bulk_bytes_min = partition.bulk_bytes_min(&core.limits);
         let can_take = partition.may_journal();
+        let is_end_entry = partition.progress.run_waits_for_entry();
         let most = (left - ENTRY_OVERHEAD_BYTES) as u64;
         if can_take && let Some((start, end)) = partition.progress.take_for_journal(most, bulk_bytes_min) {
             let front = partition.front();
@@ -78,6 +82,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
             left = left.saturating_sub(item.encoded_len());
             items.push(item);
             member.has_bytes = true;
+            member.has_small_appends = !is_end_entry;
         }
         partition.jobs.in_frame = member.has_bytes || member.log_start.is_some();
         if partition.jobs.in_frame {

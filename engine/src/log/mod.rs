@@ -36,11 +36,10 @@ use crate::{
         read::{Ask, Source, read_sealed},
         stretch::Incoming,
         tail::Budget,
-        waiters::Watchers,
     },
     segment::OpenSegments,
 };
-use futures_util::future::{Either, select};
+use futures_util::future::{pending, select};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, VecDeque},
@@ -132,16 +131,14 @@ impl<D: Disk> Log<D> {
             producer_expiration_ms: config.producer_expiration_ms,
             producers_max: config.producers_max,
             budget: Budget::new(config.tail_bytes_max),
-            unmoved: Cell::new(0),
+            unmoved: Cell::new(start.partitions.iter().map(Recovered::unmoved_bytes).sum()),
             homeless: Cell::new(0),
             senders_waiting: Cell::new(0),
             offline: Cell::new(0),
             traffic: Traffic::default(),
             now_ms: Cell::new(0),
         };
-        let unopened = |recovered| Slot::Closed(Box::new(Unopened { recovered, is_opening: false, waiting: Watchers::default() }));
-        let scanned: Vec<_> =
-            start.partitions.iter().filter(|recovered| recovered.scanned.is_some()).map(|recovered| recovered.spec.id).collect();
+        let unopened = |recovered| Slot::Closed(Box::new(Unopened::new(recovered)));
         let slots = start.partitions.into_iter().map(|recovered| (recovered.spec.id, unopened(recovered))).collect();
         let segments = OpenSegments::new(config.open_segments_max);
         let core = Core {
@@ -155,7 +152,7 @@ impl<D: Disk> Log<D> {
             journal: RefCell::new(Some(writer)),
             journal_queue: RefCell::default(),
             journal_signal: Signal::default(),
-            journal_is_busy: Cell::new(false),
+            small_appends_wait: Cell::new(false),
             bulk_queue: RefCell::default(),
             bulk_signal: Signal::default(),
             admissions: RefCell::default(),
@@ -173,10 +170,6 @@ impl<D: Disk> Log<D> {
         };
         let log = Log { core: Rc::new(core) };
         log.core.keeper.look_at_all(log.core.slots.borrow().keys().copied());
-        // What the journal held is in memory from here on, and begins to move to its segments.
-        for id in scanned {
-            log.open_partition(id).await.map_err(|(path, source)| LogError::Disk { path, source })?;
-        }
         Ok(log)
     }
 
@@ -189,9 +182,11 @@ impl<D: Disk> Log<D> {
         let writer = self.core.journal.borrow_mut().take().expect("a log is run once");
         let journal = pin!(journal_lane::run(&self.core, writer));
         let bulk = pin!(bulk_lane::run(&self.core));
-        let result = match select(journal, bulk).await {
-            Either::Left((result, _)) | Either::Right((result, _)) => result,
-        };
+        let opened = pin!(async {
+            waiting::open_recovered(&self.core).await;
+            pending().await
+        });
+        let result = select(select(journal, bulk), opened).await.factor_first().0.factor_first().0;
         self.core.has_failed.set(result.is_err());
         self.core.end();
         result

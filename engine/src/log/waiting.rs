@@ -9,7 +9,11 @@ use crate::{
     disk::Disk,
     partition::{AppendError, PartitionId, open, waiters::Watch},
 };
+use futures_util::stream::{self, Stream, StreamExt};
 use std::{future::poll_fn, rc::Rc, task::Poll};
+
+/// Partitions that are opened at the same time where all are.
+const OPENED_AT_ONCE: usize = 8;
 
 /// Opens a partition that was not used since the start; whoever comes meanwhile waits for the first.
 ///
@@ -40,6 +44,8 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
             if let Slot::Closed(unopened) = slot {
                 partition.spec = unopened.recovered.spec.clone();
+                // From here on the partition counts them.
+                core.limits.unmoved.set(core.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
                 unopened.waiting.fire();
             }
             partition.wants_keeping = true;
@@ -48,6 +54,19 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         }
         return Ok(());
     }
+}
+
+/// Opens those that the journal held bytes of: until then memory holds them, every head carries them, and they don't move to
+/// their segments. One that can't be opened is told of, and tried again when it is used.
+pub(super) async fn open_recovered<D: Disk>(core: &Core<D>) {
+    let has_bytes = |slot: &Slot<D>| matches!(slot, Slot::Closed(unopened) if unopened.recovered.scanned.is_some());
+    let ids: Vec<_> = core.slots.borrow().iter().filter(|(_, slot)| has_bytes(slot)).map(|(id, _)| *id).collect();
+    open_all(core, ids).for_each(async |opened| opened.unwrap_or_else(|(path, error)| tracing::error!("{}: {error}", path.display()))).await;
+}
+
+/// Opens partitions, a few at a time.
+pub(super) fn open_all<D: Disk>(core: &Core<D>, ids: Vec<PartitionId>) -> impl Stream<Item = Result<(), open::OpenError>> {
+    stream::iter(ids).map(move |id| open_partition(core, id)).buffer_unordered(OPENED_AT_ONCE)
 }
 
 /// Waits until there is room for `bytes` more that are in no segment.

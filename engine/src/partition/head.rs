@@ -1,9 +1,9 @@
 //! A partition's share of a head: its line, its producers and epochs, and the bytes that only the journal has.
 
-use super::{limits::Limits, recovered::Recovered, state::Partition};
+use super::{limits::Limits, recovered::Recovered, state::Partition, tail::block_floor};
 use crate::{
     bugs::{self, Bug},
-    disk::Disk,
+    disk::{Chunk, Disk},
     journal::{Item, Line},
 };
 
@@ -45,11 +45,18 @@ impl<D: Disk> Partition<D> {
     }
 }
 
-/// The share of a partition that was not opened since the start: what the start found.
+/// The share of a partition that was not opened since the start: what the start found. Its line is [`Recovered::line`].
 pub fn recovered_items(recovered: &Recovered, items: &mut Vec<Item>) {
     let partition = recovered.spec.id;
     items.extend(recovered.producers.iter().map(|state| Item::Producer { partition, state: state.clone() }));
     items.extend(recovered.epochs.iter().map(|epoch| Item::Epoch { partition, epoch: *epoch }));
+    let Some(scanned) = &recovered.scanned else { return };
+    let tail_start = block_floor(u64::from(recovered.line.flushed)) as usize;
+    for range in &scanned.unmoved {
+        let bytes = &scanned.tail[range.start as usize - tail_start..range.end as usize - tail_start];
+        let bytes = vec![Chunk::padded(bytes).sub(0, bytes.len())];
+        items.push(Item::Bytes { partition, segment_base: recovered.line.segment_base, position: range.start, bytes });
+    }
 }
 
 /// A position as files and frames hold it: segments end below 2 GiB.

@@ -25,6 +25,14 @@ pub struct Recovered {
     pub scanned: Option<Scanned>,
 }
 
+impl Recovered {
+    /// Bytes of it that are in no segment yet, at most.
+    #[must_use]
+    pub fn unmoved_bytes(&self) -> u64 {
+        self.scanned.as_ref().map_or(0, |scanned| u64::from(scanned.end_position.saturating_sub(self.line.flushed)))
+    }
+}
+
 /// The end of a partition that was scanned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scanned {

@@ -6,6 +6,7 @@ mod index;
 mod names;
 mod sealed;
 mod snapshot;
+mod stream;
 pub mod swap;
 #[cfg(test)]
 mod tests;
@@ -23,5 +24,6 @@ pub use snapshot::{
     EpochStart, FormatError, NO_TRANSACTION, PRODUCER_BATCHES_MAX, ProducerState, SequencedBatch, decode_epochs, decode_metadata,
     decode_snapshot, encode_epochs, encode_metadata, encode_snapshot,
 };
+pub use stream::BatchStream;
 pub use transactions::{AbortedTxn, OpenTransactions, TXN_ENTRY_BYTES, TxnIndex};
 pub use walk::{WINDOW_BYTES, Walk};

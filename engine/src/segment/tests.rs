@@ -284,3 +284,66 @@ fn a_walk_ends_where_the_file_does_even_if_it_was_thought_longer() {
         assert!(matches!(stop, crate::batch::Stop::Truncated { left: 100, .. }), "{stop}");
     });
 }
+
+/// What a stream finds: positions and bytes, every batch or only those that `wanted` says.
+async fn streamed(disk: &SimDisk, path: &Path, bytes: u64, wanted: impl Fn(usize) -> bool) -> (Vec<(u64, Vec<u8>)>, crate::batch::Stop) {
+    let mut stream = BatchStream::open(disk, path, BASE, bytes).await.expect("opens");
+    let mut found = Vec::new();
+    for index in 0.. {
+        let position = stream.position();
+        let header = match stream.next_header().await.expect("reads") {
+            Ok(header) => header,
+            Err(stop) => return (found, stop),
+        };
+        if wanted(index) {
+            match stream.batch(&header).await.expect("reads") {
+                Ok(batch) => found.push((position, batch.to_vec())),
+                Err(stop) => return (found, stop),
+            }
+        }
+    }
+    unreachable!("it has no end")
+}
+
+#[test]
+fn a_stream_finds_every_batch_of_a_segment_also_across_windows() {
+    // Windows of 4 MiB: batches that lie across one end, across two, and that end on one; and small ones between.
+    let sizes = [3 << 20, 900, (1 << 20) + 4_000, 10 << 20, 17, 70_000, 5 << 20, 1];
+    let mut batches: Vec<_> = sizes.iter().map(|size| (1, vec![1], *size, Codec::None)).collect();
+    let to_the_end = (24 << 20) - log(&batches).0.len() % (4 << 20);
+    batches.push((0, vec![1], to_the_end - 80, Codec::None));
+    batches.push((0, vec![1], 40, Codec::None));
+    let (bytes, made) = log(&batches);
+    on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
+        let path = directory.join(file_name(BASE, FileKind::Log));
+        for step in [1, 2, 3] {
+            let (found, stop) = streamed(&disk, &path, bytes.len() as u64, |index| index % step == 0).await;
+            assert_eq!(stop, crate::batch::Stop::End);
+            let expected: Vec<_> = made.iter().step_by(step).map(|made| (made.position, made.header.size())).collect();
+            assert_eq!(found.iter().map(|(at, batch)| (*at, batch.len())).collect::<Vec<_>>(), expected);
+            assert!(found.iter().all(|(at, batch)| bytes[*at as usize..][..batch.len()] == batch[..]));
+        }
+    });
+}
+
+#[test]
+fn a_stream_ends_at_damage_and_where_the_file_does() {
+    let (mut bytes, made) = log(&[(0, vec![1], 6 << 20, Codec::None), (0, vec![2], 70_000, Codec::None), (0, vec![3], 9, Codec::None)]);
+    let cut = made[1].position + 100;
+    on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
+        let path = directory.join(file_name(BASE, FileKind::Log));
+        let file = disk.open(&path, Open::Existing).await.expect("opens");
+        disk.truncate(&file, cut).await.expect("cut");
+        let (found, stop) = streamed(&disk, &path, 1 << 30, |_| true).await;
+        assert_eq!(found.len(), 1);
+        assert!(matches!(stop, crate::batch::Stop::Truncated { left: 100, .. }), "{stop}");
+    });
+    bytes[made[1].position as usize + 5_000] ^= 1;
+    on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
+        let path = directory.join(file_name(BASE, FileKind::Log));
+        let (found, stop) = streamed(&disk, &path, bytes.len() as u64, |_| true).await;
+        assert_eq!(found.len(), 1);
+        assert!(matches!(stop, crate::batch::Stop::Crc { .. }), "{stop}");
+        assert_eq!(streamed(&disk, &path, bytes.len() as u64, |index| index != 1).await.0.len(), 2, "what nobody wants is not looked at");
+    });
+}

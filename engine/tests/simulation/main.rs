@@ -42,9 +42,9 @@ const SEEDS: u64 = 10_000;
 /// Within how many seeds each deliberate bug must be caught.
 const BUG_SEEDS: u64 = 1_000;
 /// Seeds that found a real bug once.
-const REGRESSIONS: [u64; 24] = [
+const REGRESSIONS: [u64; 25] = [
     5633, 219, 2706, 2833, 4658, 405, 693, 847, 848, 1080, 1160, 1236, 1500, 1646, 1723, 3349, 3565, 3646, 5838, 13475, 16079, 16211,
-    34589, 34643,
+    34589, 34643, 1582,
 ];
 
 thread_local! {

@@ -113,6 +113,25 @@ impl UringDisk {
     }
 }
 
+fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        // An entry that vanishes meanwhile was never there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        // A name that isn't UTF-8 is none of ours.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        entries.push(DirEntry {
+            name,
+            is_dir: metadata.is_dir(),
+            bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+            changed_ms: Some(metadata.ctime().saturating_mul(1_000).saturating_add(metadata.ctime_nsec() / 1_000_000)),
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
 fn c_path(path: &Path) -> io::Result<CString> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     Ok(CString::new(path.as_os_str().as_bytes())?)
@@ -252,23 +271,10 @@ impl Disk for UringDisk {
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        // There is no such operation on a ring; directories are small, and listed at starts and deletions only.
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(path)? {
-            let entry = entry?;
-            // An entry that vanishes meanwhile was never there.
-            let Ok(metadata) = entry.metadata() else { continue };
-            // A name that isn't UTF-8 is none of ours.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            entries.push(DirEntry {
-                name,
-                is_dir: metadata.is_dir(),
-                bytes: if metadata.is_dir() { 0 } else { metadata.len() },
-                changed_ms: Some(metadata.ctime().saturating_mul(1_000).saturating_add(metadata.ctime_nsec() / 1_000_000)),
-            });
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        // There is no such operation on a ring, and a cold directory waits for the disk at each of its files: it is listed on
+        // another thread, at starts, first uses and deletions only.
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || list(&path)).await.map_err(io::Error::other)?
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

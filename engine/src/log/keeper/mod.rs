@@ -205,15 +205,16 @@ async fn look_at<D: Disk>(log: &Log<D>, id: PartitionId, now_ms: i64) -> Result<
     let core = &log.core;
     let closed = match core.slots.borrow().get(&id) {
         None => return Ok(None),
-        Some(Slot::Open(_)) => None,
-        Some(Slot::Closed(unopened)) => Some(unopened.recovered.clone()),
+        Some(Slot::Closed(unopened)) if unopened.recovered.scanned.is_none() => Some(unopened.recovered.clone()),
+        Some(_) => None,
     };
     if let Some(recovered) = closed {
         match survey::deadline(core, &recovered, now_ms).await? {
-            Some(at_ms) if at_ms <= now_ms => log.open_partition(id).await?,
+            Some(at_ms) if at_ms <= now_ms => {}
             later => return Ok(later),
         }
     }
+    log.open_partition(id).await?;
     let next = retention::keep(core, id, now_ms).await?;
     Ok(earlier(next, compaction::consider(core, id, now_ms).await?))
 }

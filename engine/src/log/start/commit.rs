@@ -7,14 +7,15 @@ use super::{
 use crate::{
     bugs::{self, Bug},
     compaction::{SCRATCH, discard},
-    disk::{BLOCK, Chunk, Disk, Open},
+    disk::{Disk, Open},
     journal::{
-        FRAME_ALIGNMENT, Item, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
+        FRAME_ALIGNMENT, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
         prepare_file, write_first_head,
     },
     partition::{
         Recovered,
         directory::{self, log_path},
+        head::recovered_items,
     },
     segment::{FileKind, file_name, parse_directory_name},
 };
@@ -32,20 +33,6 @@ pub(super) const PARTITIONS_AT_ONCE: usize = 32;
 /// Kafka's mark of a clean stop, in its data directory.
 pub(super) const KAFKA_CLEAN: &str = ".kafka_cleanshutdown";
 
-/// What a partition's part of a head is.
-fn items(recovered: &Recovered, into: &mut Vec<Item>) {
-    let partition = recovered.spec.id;
-    into.extend(recovered.producers.iter().map(|state| Item::Producer { partition, state: state.clone() }));
-    into.extend(recovered.epochs.iter().map(|epoch| Item::Epoch { partition, epoch: *epoch }));
-    let Some(scanned) = &recovered.scanned else { return };
-    let tail_start = recovered.line.flushed as usize / BLOCK as usize * BLOCK as usize;
-    for range in &scanned.unmoved {
-        let bytes = &scanned.tail[range.start as usize - tail_start..range.end as usize - tail_start];
-        let bytes = vec![Chunk::padded(bytes).sub(0, bytes.len())];
-        into.push(Item::Bytes { partition, segment_base: recovered.line.segment_base, position: range.start, bytes });
-    }
-}
-
 /// Step 5: writes the heads of all cores, each into the file that was not recovered from. `current` names those that
 /// were. Returns where each journal goes on.
 pub(super) async fn write_heads<D: Disk>(
@@ -59,7 +46,7 @@ pub(super) async fn write_heads<D: Disk>(
     for (core, outcomes) in cores.iter().enumerate() {
         let lines: Vec<Line> = outcomes.iter().map(|outcome| outcome.recovered.line).collect();
         let mut carried = Vec::new();
-        outcomes.iter().for_each(|outcome| items(&outcome.recovered, &mut carried));
+        outcomes.iter().for_each(|outcome| recovered_items(&outcome.recovered, &mut carried));
         let head = head_bytes(&lines, &carried);
         let mut file_bytes =
             (config.journal_bytes / 2 / FRAME_ALIGNMENT * FRAME_ALIGNMENT).max(file_bytes_needed(lines.len())).max(HEAD_SHARE * head);
@@ -76,7 +63,7 @@ pub(super) async fn write_heads<D: Disk>(
         } else if let Err(error) = prepared {
             // A full disk is no reason not to start: the files that are there go on, if the head leaves room in them.
             file_bytes = bytes_there(disk, &path).await?.min(bytes_there(disk, &other).await?);
-            if !is_full(&error) || head > file_bytes / 4 * 3 {
+            if !is_full(&error) || !leaves_room(head, file_bytes) {
                 return Err(error.into());
             }
             tracing::warn!("no space for a larger {}: its {file_bytes} bytes must do", path.display());
@@ -91,6 +78,11 @@ pub(super) async fn write_heads<D: Disk>(
         positions.push(write_first_head(disk, &config.journal_dir, position, &lines, &carried).await?);
     }
     Ok(positions)
+}
+
+/// True if a head of so many bytes leaves room for frames in a file that can't be made larger.
+fn leaves_room(head: u64, file_bytes: u64) -> bool {
+    head <= file_bytes / 4 * 3
 }
 
 fn is_full(error: &JournalError) -> bool {
@@ -112,7 +104,7 @@ async fn bytes_there<D: Disk>(disk: &D, path: &Path) -> Result<u64, LogError> {
 pub(super) async fn clean_up<D: Disk>(
     disk: &D,
     config: &LogConfig,
-    positions: &[JournalPosition],
+    positions: &mut [JournalPosition],
     old: usize,
     cores: &[Vec<Outcome>],
     mark: bool,
@@ -128,11 +120,17 @@ pub(super) async fn clean_up<D: Disk>(
     }
     remove_scratch(disk, config).await?;
     remove_unknown(disk, config, all().map(|outcome| &outcome.recovered)).await?;
-    for position in positions.iter().take(old) {
+    for position in positions.iter_mut().take(old) {
         let other = file_path(&config.journal_dir, position.core, position.current.other());
         match prepare_file(disk, &other, position.file_bytes).await {
-            // A longer one does as well.
-            Err(error) if is_full(&error) && bytes_there(disk, &other).await? >= position.file_bytes => {}
+            // Then both are used as far as the shorter one reaches: an earlier start may have made one larger.
+            Err(error) if is_full(&error) => {
+                let bytes = bytes_there(disk, &other).await?.min(position.file_bytes);
+                if !leaves_room(position.offset, bytes) {
+                    return Err(error.into());
+                }
+                position.file_bytes = bytes;
+            }
             prepared => prepared?,
         }
     }

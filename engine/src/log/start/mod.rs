@@ -117,9 +117,9 @@ impl<D: Disk> Start<D> {
         append(&config, &mut of_cores[0][0], &added, leader_epoch);
 
         let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
-        let positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
+        let mut positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
         next.write(&disk, &config.journal_dir).await?;
-        commit::clean_up(&disk, &config, &positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
+        commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
 
         let core = |(outcomes, journal): (Vec<Outcome>, _)| CoreStart {
             config: config.clone(),
