@@ -20,7 +20,7 @@ use std::{
 use uuid::Uuid;
 
 const NOW_MS: i64 = 1_700_000_000_000;
-const PARTITIONS: i32 = 8;
+const PARTITIONS: u32 = 8;
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(2);
 /// Each case is measured so often, in turn with the others of its table; the median is shown.
@@ -49,10 +49,10 @@ fn config(directory: &Path) -> LogConfig {
     LogConfig { data_dir: directory.to_path_buf(), journal_dir: directory.join("journal"), ..LogConfig::default() }
 }
 
-fn spec(id: i32) -> PartitionSpec {
+fn spec(id: u32) -> PartitionSpec {
     PartitionSpec {
         id: PartitionId(id),
-        topic_id: Uuid::from_u128(id as u128),
+        topic_id: Uuid::from_u128(u128::from(id)),
         directory: format!("topic-{id}").into(),
         core: 0,
         leader_epoch: 0,
@@ -89,7 +89,7 @@ fn measure(directory: &Path, config: &LogConfig, loads: &[Load]) -> Vec<Seen> {
             async move { disk.run().await }
         });
         let start = Start::read(&disk, config, rand::random()).await.expect("starts");
-        let specs: Vec<_> = (1..=PARTITIONS * loads.len() as i32).map(spec).collect();
+        let specs: Vec<_> = (1..=PARTITIONS * loads.len() as u32).map(spec).collect();
         let ids: Vec<_> = specs.iter().map(|spec| spec.id).collect();
         let core = start.finish(1, specs, 0).await.expect("finishes the start").pop().expect("one core");
         let log = Log::open(disk.clone(), core).await.expect("opens");
