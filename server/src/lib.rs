@@ -21,4 +21,5 @@ pub mod outbox;
 pub mod settings;
 pub mod signal;
 pub mod start;
+pub mod stranger;
 pub mod walk;

@@ -13,6 +13,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
+pub use journals::Replay;
 pub use takeover::{Foreign, find_foreign};
 
 use super::{CoreStart, LogConfig, LogError};
@@ -79,6 +80,12 @@ impl<D: Disk> Start<D> {
     #[must_use]
     pub fn catalog(&self) -> &[u8] {
         &self.catalog_bytes
+    }
+
+    /// What is replayed, if the last run did not stop cleanly.
+    #[must_use]
+    pub fn replay(&self) -> Option<Replay> {
+        self.journals.replay
     }
 
     /// Appends whole batches to the catalog, as part of the commit: whatever the start is given that the catalog does not
