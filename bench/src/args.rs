@@ -10,11 +10,17 @@ use crate::{
 use clap::{Args as Flags, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-  thalweg-bench produce --records 1000 --in-flight 4             closed loop: as fast as the broker acks
-  thalweg-bench produce --rate 50000 --records 10 --clients 4    open loop: latency counts from when a request was due
-  thalweg-bench end-to-end --rate 50000 --records 10             what a consumer at the end of the log sees
-  thalweg-bench catch-up --topic old --rate 15000 --records 10   a reader from the start beside a producer
-  thalweg-bench compare W3 --against kafka                       the whole comparison, with a report page";
+Examples:
+  thalweg-bench produce --records 1000 --in-flight 4
+      closed loop: as fast as the broker acks
+  thalweg-bench produce --rate 50000 --records 10 --clients 4
+      open loop: latency counts from when a request was due
+  thalweg-bench end-to-end --rate 50000 --records 10
+      what a consumer at the end of the log sees
+  thalweg-bench catch-up --topic old --rate 15000 --records 10
+      a reader from the start beside a producer
+  thalweg-bench compare W3 --against kafka
+      the whole comparison, with a report page";
 
 /// Load for any broker that speaks the Kafka protocol.
 #[derive(Parser)]

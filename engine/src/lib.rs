@@ -13,6 +13,7 @@ pub mod compaction;
 pub mod disk;
 pub mod ids;
 pub mod journal;
+pub mod kafka;
 pub mod log;
 pub mod measure;
 pub mod partition;

@@ -15,6 +15,7 @@ use crate::{
     net::{Socket, send_file},
     outbox::{Outbox, Outgoing, SenderEnded, outbox},
     signal::Signal,
+    stranger::{self, Stranger},
 };
 use bytes::Bytes;
 use engine::disk::Chunk;
@@ -42,6 +43,8 @@ enum End {
     Io(#[from] io::Error),
     #[error("a request of {0} bytes is not between {REQUEST_BYTES_MIN} and socket.request.max.bytes")]
     Length(i32),
+    #[error(transparent)]
+    Stranger(#[from] Stranger),
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
@@ -126,9 +129,10 @@ impl Receiver {
             let have = &self.buffer[self.start..];
             if let Some((length, rest)) = have.split_first_chunk::<4>() {
                 let length = i32::from_be_bytes(*length);
-                let bytes = usize::try_from(length).map_err(|_| End::Length(length))?;
+                // One below zero is too large as well.
+                let bytes = length as u32 as usize;
                 if !(REQUEST_BYTES_MIN..=self.core.settings.request_bytes_max).contains(&bytes) {
-                    return Err(End::Length(length));
+                    return Err(stranger::of(length.to_be_bytes()).map_or(End::Length(length), End::Stranger));
                 }
                 self.request_bytes = bytes;
                 if rest.len() >= bytes {

@@ -144,6 +144,59 @@ fn an_unknown_key_is_a_warning_and_kafkas_names_work() {
 }
 
 #[test]
+fn a_client_of_another_protocol_is_named_in_the_log() {
+    let data = data_dir();
+    let path = data.path().join("log");
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0"];
+    let broker = Broker::start_logging(data, &options, std::fs::File::create(&path).unwrap().into());
+    let cases: [(&[u8], &str); 3] = [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "a TLS client on a plaintext listener"),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", "an HTTP client"),
+        (b"\xff\xff\xff\xf0junk", "a request of -16 bytes"),
+    ];
+    for (bytes, expected) in cases {
+        let mut client = broker.connect();
+        client.stream.write_all(bytes).unwrap();
+        assert_eq!(client.receive(), None, "it is closed");
+        let log = || std::fs::read_to_string(&path).unwrap();
+        let began = std::time::Instant::now();
+        while !log().contains(expected) {
+            assert!(began.elapsed() < HANGS, "{expected} is missing in:\n{}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_start_says_where_it_listens_and_what_it_recovered() {
+    let options = ["--cores", "1", "--listen", "0.0.0.0:0", "--advertise", "db7.example.org:9092"];
+    let mut broker = Broker::start_in(data_dir(), &options);
+    assert!(broker.screen.contains("db7.example.org:9092\n") && broker.screen.contains("listens on     0.0.0.0:"), "{}", broker.screen);
+    assert!(!broker.screen.contains("recovered"), "there was nothing:\n{}", broker.screen);
+    broker.child.kill().unwrap();
+    broker.child.wait().unwrap();
+
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0"];
+    let data = std::mem::replace(&mut broker.data, data_dir());
+    let mut broker = Broker::start_in(data, &options);
+    assert!(!broker.screen.contains("listens on"), "clients are told the same:\n{}", broker.screen);
+    let mut client = broker.connect();
+    client.topic("t");
+    assert_eq!(produced(&client.call(PRODUCE, 7, &produce("t", 0, -1, &batch(&[7; 1000])))), (0, 0));
+    broker.child.kill().unwrap();
+    broker.child.wait().unwrap();
+
+    let data = std::mem::replace(&mut broker.data, data_dir());
+    let mut broker = Broker::start_in(data, &options);
+    let line = broker.screen.lines().find(|line| line.trim_start().starts_with("recovered ")).expect("it says so");
+    assert!(line.contains("partitions") && line.contains("KiB") && line.contains(" ms"), "{line}");
+    assert!(broker.stop().0);
+    let data = std::mem::replace(&mut broker.data, data_dir());
+    let broker = Broker::start_in(data, &options);
+    assert!(!broker.screen.contains("recovered"), "it was stopped:\n{}", broker.screen);
+}
+
+#[test]
 fn help_teaches() {
     let output = ends(std::path::Path::new("x"), &["--help"]);
     // However wide the terminal is.

@@ -105,3 +105,13 @@ pub fn in_the_order_sent(log: &[Record]) -> Result<()> {
     }
     Ok(())
 }
+
+/// The dumps of two brokers are the same, line by line.
+pub fn same_lines(expected: &str, found: &str) -> Result<()> {
+    for (number, (expected, found)) in expected.lines().zip(found.lines()).enumerate() {
+        ensure!(expected == found, "record {number} differs:\n  before: {expected}\n  after:  {found}");
+    }
+    let (expected, found) = (expected.lines().count(), found.lines().count());
+    ensure!(expected == found, "{expected} lines before, {found} after");
+    Ok(())
+}

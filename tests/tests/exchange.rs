@@ -9,6 +9,7 @@ use thalweg_tests::broker::{Broker, Kind, Options};
 use thalweg_tests::clients::{Consume, Family, Produce, Session, java};
 use thalweg_tests::kafka::{self, require_kafka, tool};
 use thalweg_tests::process::output;
+use thalweg_tests::records::same_lines;
 use thalweg_tests::scratch::Scratch;
 
 const TOPIC: &str = "moved";
@@ -146,15 +147,6 @@ fn dump(broker: &Broker, isolation: &str) -> Result<String> {
     let mut command = java("Exchange")?;
     command.arg(json!({"cmd": "dump", "bootstrap": broker.bootstrap(), "topic": TOPIC, "isolation": isolation}).to_string());
     output(command)
-}
-
-fn same_lines(expected: &str, found: &str) -> Result<()> {
-    for (number, (expected, found)) in expected.lines().zip(found.lines()).enumerate() {
-        ensure!(expected == found, "record {number} differs:\n  before: {expected}\n  after:  {found}");
-    }
-    let (expected, found) = (expected.lines().count(), found.lines().count());
-    ensure!(expected == found, "{expected} lines before, {found} after");
-    Ok(())
 }
 
 /// Every file under a data directory that is in one of Kafka's formats.

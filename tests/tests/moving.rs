@@ -14,6 +14,7 @@ use thalweg_tests::clients::{Consume, Family, Produce, Session, java};
 use thalweg_tests::kafka::{require_kafka, tool, tool_script};
 use thalweg_tests::paths;
 use thalweg_tests::process::{Process, output};
+use thalweg_tests::records::same_lines;
 use thalweg_tests::scratch::Scratch;
 
 /// Read by a group.
@@ -309,15 +310,6 @@ fn offsets(broker: &Broker) -> Result<BTreeMap<i32, i64>> {
     }
     ensure!(offsets.len() == PARTITIONS as usize, "offsets are missing in:\n{described}");
     Ok(offsets)
-}
-
-fn same_lines(expected: &str, found: &str) -> Result<()> {
-    for (number, (expected, found)) in expected.lines().zip(found.lines()).enumerate() {
-        ensure!(expected == found, "record {number} differs:\n  before: {expected}\n  after:  {found}");
-    }
-    let (expected, found) = (expected.lines().count(), found.lines().count());
-    ensure!(expected == found, "{expected} lines before, {found} after");
-    Ok(())
 }
 
 /// A broker may compact further: what is still there is what was there, and the last record of each key is.

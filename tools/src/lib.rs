@@ -2,5 +2,3 @@
 
 pub mod compact;
 pub mod dump;
-mod live;
-mod lock;

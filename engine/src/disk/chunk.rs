@@ -124,7 +124,11 @@ impl Chunk {
     }
 
     /// Marks the first `filled` bytes as filled by the kernel. It never goes back.
-    pub fn set_filled(&self, filled: usize) {
+    ///
+    /// # Safety
+    /// Every byte between [`Chunk::filled`] and the new `filled` has been written: until then it is memory that may never have
+    /// been initialised, and from now on it can be read. Nothing that writes there is in flight any more.
+    pub unsafe fn set_filled(&self, filled: usize) {
         assert!(self.filled.get() <= filled && filled <= self.limit.get(), "filled only grows");
         self.filled.set(filled);
     }

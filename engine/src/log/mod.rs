@@ -16,7 +16,7 @@ pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, Rea
 pub use config::LogConfig;
 pub use error::LogError;
 pub use keeper::{KeepEvent, Observer};
-pub use start::{Foreign, Start, catalog_spec, find_foreign, mark_clean};
+pub use start::{CATALOG, Foreign, Replay, Start, catalog_spec, find_foreign, mark_clean};
 pub use stats::{LogStats, PartitionStats, Use};
 
 use self::{

@@ -94,7 +94,7 @@ fn of_this_broker(core: &Core, node: usize, name: &str) -> Option<Effective> {
     let reached = &core.settings.nodes[node];
     let value = match name {
         "node.id" | "broker.id" => node.to_string(),
-        "advertised.listeners" | "listeners" => format!("PLAINTEXT://{}:{}", reached.host, reached.port),
+        "advertised.listeners" | "listeners" => format!("PLAINTEXT://{reached}"),
         "log.dirs" => core.settings.data_dir.display().to_string(),
         "max.connections" => core.settings.connections_max.to_string(),
         "group.max.size" => core.settings.group_members_max.to_string(),

@@ -122,8 +122,6 @@ fn mine(core: &Core, ask: &Ask) -> BTreeMap<(String, i32), PartitionId> {
             }
         }
     }
-    let all: BTreeSet<PartitionId> = catalog.topics().flat_map(|topic| &topic.partitions).map(|partition| partition.id).collect();
-    core.tallies.retain(|id| all.contains(&id));
     mine
 }
 

@@ -8,7 +8,7 @@ use super::{
     Refused, Reply, RequestContext, decode, encode,
     locate::{Leader, Location, TopicKey},
 };
-use crate::{core::Core, errors};
+use crate::{controller::now_ms, core::Core, errors};
 use bytes::Bytes;
 use engine::{
     disk::Slice,
@@ -24,10 +24,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use std::{
-    rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::rc::Rc;
 
 /// Where a batch's compression is (the low three bits of its attributes).
 const ATTRIBUTES_AT: usize = 21;
@@ -217,9 +214,4 @@ fn failed(version: i16, answer: PartitionProduceResponse, failure: Failure, lead
         answer = answer.with_current_leader(current);
     }
     answer
-}
-
-/// The broker's clock, in ms.
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -15,7 +15,7 @@ impl Address {
     /// Reads `HOST`, `HOST:PORT`, `[V6]:PORT`, or one of Kafka's listeners (`PLAINTEXT://HOST:PORT`).
     ///
     /// # Errors
-    /// It is none of these; or several listeners, or one with TLS or SASL.
+    /// It is none of these; or a port alone, several listeners, or one with TLS or SASL.
     pub fn parse(text: &str) -> anyhow::Result<Address> {
         let text = text.trim();
         if text.contains(',') {
@@ -26,6 +26,9 @@ impl Address {
             Some((scheme, _)) => bail!("{scheme}:// is not supported, only PLAINTEXT://"),
             None => text,
         };
+        if !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_digit()) {
+            bail!("it has no host: localhost:{address} for this machine only, 0.0.0.0:{address} for all of its addresses");
+        }
         let (host, port) = match address.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']').context("a [ without its ]")?;
@@ -38,7 +41,7 @@ impl Address {
                 None => (address, None),
             },
         };
-        let port = port.map(|port| port.parse().with_context(|| format!("{port:?} is not a port"))).transpose()?;
+        let port = port.map(|port| port.parse().with_context(|| format!("{port:?} is not a port, a number up to 65535"))).transpose()?;
         // Kafka: no host is all of them.
         let host = if host.is_empty() { "0.0.0.0" } else { host };
         Ok(Address { host: host.into(), port })

@@ -3,14 +3,23 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+// Here and in the other helps: a paragraph is one line, which is wrapped at the terminal's width; a line of an example is
+// not to be wrapped, and has 80 columns at most.
 const AFTER_HELP: &str = "\
-Every core is a broker of its own in the eyes of Kafka clients: core 0 listens on PORT, core 1 on PORT + 1, and so on.
+Every core is a broker of its own in the eyes of Kafka clients: core 0 listens on PORT, core 1 on PORT + 1, and so on. \
 Clients find all of them from any one.
 
-  thalweg                                              two cores or twenty: ./thalweg-data, localhost:9092 and up
-  thalweg --cores 1                                    one port only
-  thalweg --listen 0.0.0.0:9092 --advertise db7        reachable from other machines as db7:9092, db7:9093, ...
-  thalweg --config thalweg.toml --data-dir /mnt/xfs/t  settings from a file; the command line wins
+Examples:
+  thalweg                      every core, ./thalweg-data, localhost:9092 ...
+  thalweg --cores 1            one port only
+  thalweg --listen 0.0.0.0:9092 --advertise db7
+                               reachable as db7:9092, db7:9093, ...
+  thalweg --config t.toml --data-dir /mnt/xfs/t
+                               settings from a file; the command line wins
+  thalweg import /var/lib/kafka
+                               what a stopped Kafka holds: thalweg import --help
+  thalweg export ./thalweg-data --to /mnt/out
+                               and back: thalweg export --help
 
 A config file is TOML. Its keys are the long options (data_dir = \"...\"), and Kafka's properties by their own names:
 
@@ -19,11 +28,8 @@ A config file is TOML. Its keys are the long options (data_dir = \"...\"), and K
   num.partitions = 8
   log.retention.hours = 72
 
-Data is acknowledged when it is on stable storage. Stop with SIGTERM or Ctrl-C: it takes ten seconds at most.
-The log level may also come from RUST_LOG (RUST_LOG=server=debug).
-
-  thalweg import /var/lib/kafka                        topics, configs and groups of a stopped Kafka: thalweg import --help
-  thalweg export ./thalweg-data --to /mnt/out          and back: thalweg export --help";
+Data is acknowledged when it is on stable storage. Stop with SIGTERM or Ctrl-C: it takes ten seconds at most. The log \
+level may also come from RUST_LOG (RUST_LOG=server=debug).";
 
 /// A log broker for one machine that speaks the Kafka protocol: point any Kafka client at it.
 #[derive(Clone, Debug, Default, Parser)]
@@ -86,9 +92,9 @@ pub enum Command {
 const EXPORT_HELP: &str = "\
 The data directory must have been stopped cleanly (SIGTERM); nothing in it is changed. What is written to DIR:
 
-  partitions/orders-0/*.log *.index *.timeindex    to be laid into a Kafka's log directory
-  groups/billing.csv                               offsets, as kafka-consumer-groups.sh --from-file reads them
-  to-kafka.sh                                      the commands that do all of it there: sh to-kafka.sh
+  partitions/orders-0/*.log ...   to be laid into a Kafka's log directory
+  groups/billing.csv              offsets, as kafka-consumer-groups.sh reads them
+  to-kafka.sh                     the commands that do all of it there
 
 A run that was cut off is repeated from its beginning.";
 
@@ -117,12 +123,13 @@ pub struct ExportArgs {
 }
 
 const IMPORT_HELP: &str = "\
-The Kafka must be stopped, best cleanly (SIGTERM); nothing in its directories is changed. Topic ids, offsets, timestamps and leader
-epochs are kept, and groups go on at their offsets. Configs come from its own metadata log, if one of the directories has it. What
-its server.properties set for all topics is not in there, so give one of these, or both, or retention is switched off for the topics
-that need it:
+The Kafka must be stopped, best cleanly (SIGTERM); nothing in its directories is changed. Topic ids, offsets, timestamps \
+and leader epochs are kept, and groups go on at their offsets. Configs come from its own metadata log, if one of the \
+directories has it. What its server.properties set for all topics is not in there, so give that file, or what the Kafka \
+says of its topics while it runs, or both; otherwise retention is switched off for the topics that need it.
 
-  kafka-configs.sh --bootstrap-server localhost:9092 --describe --all --entity-type topics > configs.txt    (while it runs)
+  kafka-configs.sh --bootstrap-server localhost:9092 \\
+      --describe --all --entity-type topics > configs.txt
   thalweg import /var/lib/kafka --configs configs.txt
   thalweg import /var/lib/kafka --configs /etc/kafka/server.properties
 

@@ -20,7 +20,12 @@ fn pick(text: Option<&str>, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
     if !text.contains([',', '-']) {
         let count: usize = text.parse().with_context(wrong)?;
         if count == 0 || count > allowed.len() {
-            bail!("cores = {count}: the process may use {} CPUs, at least one is needed", allowed.len());
+            let most = allowed.len();
+            bail!(
+                "cores = {count}: this process may use {most} CPUs. Give a number from 1 to {most}, a list of CPUs (for example {}), or \
+                 nothing, which is all of them",
+                list_of(&allowed[..most.min(2)])
+            );
         }
         return Ok(allowed[..count].to_vec());
     }
@@ -33,7 +38,7 @@ fn pick(text: Option<&str>, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
         }
         for id in first..=last {
             if !allowed.contains(&id) {
-                bail!("cores = {text:?}: CPU {id} is not among those that the process may use ({allowed:?})");
+                bail!("cores = {text:?}: CPU {id} is not among those that this process may use: {}", list_of(allowed));
             }
             if picked.contains(&id) {
                 bail!("cores = {text:?}: CPU {id} is named twice");
@@ -45,6 +50,11 @@ fn pick(text: Option<&str>, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
         bail!(wrong());
     }
     Ok(picked)
+}
+
+/// As `--cores` takes it.
+fn list_of(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! It is a config file like any other. Topic settings, and broker settings that were changed while running, are in the catalog.
 
-use super::{Given, file};
+use super::{Given, file, keys};
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use engine::log::LogConfig;
@@ -36,7 +36,8 @@ pub struct Kept {
 /// The lines of the file.
 pub(super) fn text(own: &BTreeMap<String, String>, kafka: &BTreeMap<String, String>) -> String {
     let own = own.iter().filter(|(key, _)| OWN.contains(&key.as_str()));
-    let kafka = kafka.iter().filter(|(name, _)| !["log.dir", "log.dirs", "listeners", "advertised.listeners"].contains(&name.as_str()));
+    let elsewhere = ["log.dir", "log.dirs", "listeners", "advertised.listeners"];
+    let kafka = kafka.iter().filter(|(name, _)| !elsewhere.iter().chain(keys::WITHOUT_EFFECT).any(|other| other == name));
     let line = |(key, value): (&String, &String)| format!("{} = {}\n", quoted(key), quoted(value));
     HEADER.to_owned() + &own.chain(kafka).map(line).collect::<String>()
 }
@@ -87,16 +88,16 @@ pub fn read(data_dir: &Path, config: Option<&Path>, journal_dir: Option<&Path>) 
     let mut given = Given { own: BTreeMap::new(), kafka: BTreeMap::new(), warnings: Vec::new() };
     match (config, kept) {
         (None, None) => return Ok(None),
-        (None, Some(kept)) => given.take_file(kept),
+        (None, Some(kept)) => given.take_file(kept)?,
         (Some(config), kept) => {
             let of_journal = kept.unwrap_or_default().into_iter().filter(|(key, _)| OWN.contains(&key.as_str()));
-            given.take_file(of_journal.collect());
+            given.take_file(of_journal.collect())?;
             let values = file::read(config)?;
             let named = values.get("data_dir").or_else(|| values.get("log.dirs"));
             if let Some(named) = named.filter(|named| !is_same(Path::new(named), data_dir)) {
                 given.warnings.push(format!("{} is for {named}, and is taken for {}", config.display(), data_dir.display()));
             }
-            given.take_file(values);
+            given.take_file(values)?;
         }
     }
     given.own.insert("data_dir".into(), text_of(data_dir)?);

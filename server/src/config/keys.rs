@@ -1,6 +1,7 @@
 //! The keys that a config file may have, and the nearest one to a key that it may not.
 
 use crate::catalog::broker_configs;
+use std::collections::BTreeMap;
 
 /// Our own keys.
 pub const OWN: &[&str] = &[
@@ -54,6 +55,43 @@ const MEANINGLESS: &[&str] = &[
     "transaction.",
     "zookeeper.",
 ];
+
+/// Properties that are known, and shown when a client asks for them, and change nothing.
+pub const WITHOUT_EFFECT: &[&str] = &[
+    "broker.id",
+    "broker.rack",
+    "default.replication.factor",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.local.retention.bytes",
+    "log.local.retention.ms",
+    "log.preallocate",
+    "log.roll.jitter.hours",
+    "log.roll.jitter.ms",
+    "log.segment.delete.delay.ms",
+    "min.insync.replicas",
+    "node.id",
+    "num.io.threads",
+    "num.network.threads",
+    "offsets.topic.replication.factor",
+    "unclean.leader.election.enable",
+];
+
+/// Our keys, and Kafka's names of the same settings.
+const SAME: &[(&str, &[&str])] =
+    &[("advertise", &["advertised.listeners"]), ("data_dir", &["log.dirs", LOG_DIR]), ("listen", &["listeners"])];
+
+/// The first two of a file's keys that name one setting.
+pub fn contradiction<'a>(mut keys: impl Iterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
+    let setting = |key: &str| {
+        let own = key.replace('-', "_");
+        SAME.iter().find(|(_, kafkas)| kafkas.contains(&key)).map_or(own, |(name, _)| (*name).to_owned())
+    };
+    let mut seen = BTreeMap::new();
+    keys.find_map(|key| seen.insert(setting(key), key).map(|other| (other, key)))
+}
 
 /// What a key is.
 #[derive(Debug, PartialEq, Eq)]

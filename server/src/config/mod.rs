@@ -87,7 +87,7 @@ impl Config {
     pub fn resolve(cli: &Cli) -> anyhow::Result<Config> {
         let mut given = Given { own: BTreeMap::new(), kafka: BTreeMap::new(), warnings: Vec::new() };
         if let Some(path) = &cli.config {
-            given.take_file(file::read(path)?);
+            given.take_file(file::read(path)?).with_context(|| format!("the config file {}", path.display()))?;
         }
         given.take_cli(cli);
         given.check_values()?;
@@ -96,16 +96,29 @@ impl Config {
 }
 
 impl Given {
-    fn take_file(&mut self, values: BTreeMap<String, String>) {
+    fn take_file(&mut self, values: BTreeMap<String, String>) -> anyhow::Result<()> {
+        if let Some((one, other)) = keys::contradiction(values.keys().map(String::as_str)) {
+            bail!("{one} = {:?} and {other} = {:?} are two names of the same setting: keep one of them", values[one], values[other]);
+        }
+        let mut meaningless = Vec::new();
         for (key, value) in values {
             match keys::classify(&key) {
                 keys::Key::Own(own) => drop(self.own.insert(own, value)),
-                keys::Key::Kafka(name) => drop(self.kafka.insert(name, value)),
-                keys::Key::Meaningless => self.warnings.push(format!("{key} has no meaning on one machine and is ignored")),
+                keys::Key::Kafka(name) => {
+                    if keys::WITHOUT_EFFECT.contains(&name.as_str()) {
+                        meaningless.push(key);
+                    }
+                    self.kafka.insert(name, value);
+                }
+                keys::Key::Meaningless => meaningless.push(key),
                 keys::Key::Unknown(Some(nearest)) => self.warnings.push(format!("unknown key {key} is ignored; did you mean {nearest}?")),
                 keys::Key::Unknown(None) => self.warnings.push(format!("unknown key {key} is ignored; thalweg --help shows what there is")),
             }
         }
+        if !meaningless.is_empty() {
+            self.warnings.push(format!("settings of Kafka that have no meaning on one machine, and no effect: {}", meaningless.join(", ")));
+        }
+        Ok(())
     }
 
     fn take_cli(&mut self, cli: &Cli) {
@@ -143,9 +156,9 @@ impl Given {
     fn config(mut self) -> anyhow::Result<Config> {
         let cpus = cores::choose(self.own.get("cores").map(String::as_str))?;
         let listen = self.listen()?;
-        let ports = match self.ports("core_ports", cpus.len())? {
+        let ports = match self.ports("core_ports", cpus.len(), ("listen", listen.port))? {
             Some(ports) => ports,
-            None => consecutive(listen.port.unwrap_or(PORT), cpus.len()).context("the ports of the cores")?,
+            None => consecutive(PORT, cpus.len())?,
         };
         let advertise = self.advertise()?;
         if listen.is_wildcard() && advertise.is_none() {
@@ -156,13 +169,8 @@ impl Given {
                 host_name().unwrap_or_else(|| "db7.example.org".into())
             );
         }
-        let advertise_ports = match self.ports("advertise_ports", cpus.len())? {
-            Some(ports) => Some(ports),
-            None => match advertise.as_ref().and_then(|address| address.port) {
-                Some(port) => Some(consecutive(port, cpus.len()).context("the advertised ports of the cores")?),
-                None => None,
-            },
-        };
+        let advertised = ("advertise", advertise.as_ref().and_then(|address| address.port));
+        let advertise_ports = self.ports("advertise_ports", cpus.len(), advertised)?;
         let metrics = self.metrics()?;
         if let Some(directory) = self.own.get_mut("journal_dir") {
             *directory = kept::absolute(std::path::Path::new(directory)).display().to_string();
@@ -188,7 +196,7 @@ impl Given {
 
     fn listen(&self) -> anyhow::Result<Address> {
         let text = self.own.get("listen").or_else(|| self.kafka.get("listeners"));
-        let Some(text) = text else { return Ok(Address { host: "localhost".into(), port: Some(PORT) }) };
+        let Some(text) = text else { return Ok(Address { host: "localhost".into(), port: None }) };
         Address::parse(text).with_context(|| format!("listen = {text:?} (it is HOST:PORT, for example localhost:9092)"))
     }
 
@@ -212,8 +220,11 @@ impl Given {
         Ok(Metrics::At { host: address.host, port: address.port.unwrap_or(METRICS_PORT), named: true })
     }
 
-    fn ports(&self, key: &str, cores: usize) -> anyhow::Result<Option<Vec<u16>>> {
-        let Some(text) = self.own.get(key) else { return Ok(None) };
+    /// The ports of the cores: those that `key` lists, or else those from that of an address on.
+    fn ports(&self, key: &str, cores: usize, (address, first): (&str, Option<u16>)) -> anyhow::Result<Option<Vec<u16>>> {
+        let Some(text) = self.own.get(key) else {
+            return first.map(|first| consecutive(first, cores)).transpose().with_context(|| format!("{address}, for {cores} cores"));
+        };
         let ports: Vec<u16> = text
             .split(',')
             .map(|port| port.trim().parse().ok().filter(|port| *port > 0))
@@ -221,6 +232,12 @@ impl Given {
             .with_context(|| format!("{key} = [{text}]: a port is a number from 1 to 65535"))?;
         if ports.len() != cores {
             bail!("{key} names {} ports, but {cores} cores are used: name one port per core", ports.len());
+        }
+        if let Some(first) = first.filter(|first| *first != ports[0]) {
+            bail!(
+                "{address} says port {first} for core 0, and {key} says {}: leave the port of {address} out, or make them equal",
+                ports[0]
+            );
         }
         Ok(Some(ports))
     }

@@ -8,7 +8,7 @@ use crate::{
     catalog::{Catalog, Change, Configs, change::Placed, placement, topic_configs},
     settings::Settings,
 };
-use engine::partition::PartitionId;
+use engine::{kafka::CLUSTER_METADATA, partition::PartitionId};
 use kafka_protocol::{
     ResponseError,
     messages::{
@@ -98,7 +98,7 @@ fn create_topic(
     new_id: &mut impl FnMut() -> Uuid,
 ) -> Result<Change, Refusal> {
     let name = topic.name.0.as_str();
-    if name == names::CLUSTER_METADATA {
+    if name == CLUSTER_METADATA {
         return Err(Refusal::new(ResponseError::InvalidRequest, format!("Creation of internal topic {name} is prohibited.")));
     }
     names::validate(name)?;

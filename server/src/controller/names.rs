@@ -7,9 +7,6 @@ use kafka_protocol::ResponseError;
 /// The longest name, in characters.
 pub const NAME_CHARS_MAX: usize = 249;
 
-/// The name of Kafka's metadata log, which is no topic for users.
-pub const CLUSTER_METADATA: &str = "__cluster_metadata";
-
 /// Checks a name by itself.
 ///
 /// # Errors

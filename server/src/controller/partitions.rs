@@ -38,7 +38,11 @@ pub(super) async fn remove(core: &Rc<Core>, partitions: Vec<(usize, PartitionId)
         let mine: Vec<_> = partitions.iter().filter(|(owner, _)| *owner == core.index).map(|(_, id)| *id).collect();
         async move {
             let core = &core;
-            let remove = |id| async move { core.log.delete(id).await.err().map(|error| error.to_string()) };
+            let remove = |id| async move {
+                let deleted = core.log.delete(id).await;
+                core.tallies.forget(id);
+                deleted.err().map(|error| error.to_string())
+            };
             stream::iter(mine).map(remove).buffer_unordered(AT_ONCE_MAX).filter_map(async |failed| failed).collect::<Vec<_>>().await
         }
     })

@@ -108,7 +108,14 @@ fn wrong_creations_are_refused_in_kafkas_words() {
     assert_eq!(refused(&catalog, topic("a", 0, 1)).0, InvalidPartitions);
     assert_eq!(refused(&catalog, topic("a", -2, 1)).1, "Number of partitions was set to an invalid non-positive value.");
     assert_eq!(refused(&catalog, topic("a", 1, 0)).1, "Replication factor must be larger than 0, or -1 to use the default value.");
-    assert_eq!(refused(&catalog, topic("a", 1, CORES as i16 + 1)).0, InvalidReplicationFactor);
+    let (error, words) = refused(&catalog, topic("a", 1, CORES as i16 + 1));
+    assert_eq!(error, InvalidReplicationFactor);
+    let factor = CORES + 1;
+    let kafkas = format!(
+        "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only \
+         {CORES} broker(s) are registered."
+    );
+    assert!(words.starts_with(&kafkas), "{words}");
     assert_eq!(refused(&catalog, topic("a", PARTITIONS_PER_REQUEST_MAX as i32 + 1, 1)).0, PolicyViolation);
     assert_eq!(refused(&catalog, topic("a", i32::MAX, 1)).0, PolicyViolation);
     let twice = create(&catalog, &[topic("a", 1, 1), topic("b", 1, 1), topic("a", 1, 1)]);

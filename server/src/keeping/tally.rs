@@ -78,9 +78,9 @@ impl Tallies {
         self.of.borrow().get(&id).cloned().unwrap_or_default()
     }
 
-    /// Forgets partitions that are no more.
-    pub fn retain(&self, is_there: impl Fn(PartitionId) -> bool) {
-        self.of.borrow_mut().retain(|id, _| is_there(*id));
+    /// Forgets a partition that is no more.
+    pub fn forget(&self, id: PartitionId) {
+        self.of.borrow_mut().remove(&id);
     }
 
     /// A round of compaction is out.

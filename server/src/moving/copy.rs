@@ -1,7 +1,8 @@
 //! Copying one partition's directory: every batch is checked on its way, indexes are written anew, transactions that are
 //! open at the end are aborted with a marker, as their coordinator would do when they time out.
 
-use super::{failed, files, progress::Progress, walk::Batches};
+use super::{failed, files, walk::Batches};
+use crate::progress::Progress;
 use anyhow::{Result, anyhow, bail};
 use engine::{
     batch::{ControlRecord, Header, LEADER_EPOCH_AT, Stop, control_batch},
@@ -68,7 +69,7 @@ pub(super) struct Copied {
 
 /// Copies a partition. The new directory and all its files are durable when this returns.
 pub(super) fn partition(task: &Task, progress: &Progress) -> Result<Copied> {
-    progress.on(&task.name);
+    progress.on(task.name.as_str());
     fs::create_dir_all(&task.to).map_err(|error| failed("make", &task.to, error))?;
     let mut bases = Vec::new();
     let mut snapshots = Vec::new();

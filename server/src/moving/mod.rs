@@ -6,21 +6,25 @@
 //! start of the engine commits all of them, with their configs: before it nothing is to be seen of them, so a run that is cut
 //! off is repeated from its beginning.
 //!
-//! * `copy`, `walk`: one partition. * `lock`: nobody else uses a directory. * `groups`: offsets from `__consumer_offsets`.
-//! * `select`: which topics. * `progress`, `files`, `space`: what every long copy needs.
+//! * `copy`, `walk`: one partition. * `groups`: offsets from `__consumer_offsets`. * `select`: which topics. * `files`, `space`: what
+//!   every long copy needs.
 
 mod copy;
 pub mod export;
 mod files;
 mod groups;
 pub mod import;
-mod lock;
-mod progress;
 mod select;
 mod space;
 mod walk;
 
+use crate::lock::Lock;
 use std::{io, path::Path};
+
+/// The lock of a source, of which nothing is changed.
+fn lock(source: &Path) -> anyhow::Result<Lock> {
+    Lock::shared(source, "stop it first (SIGTERM), so that all of its data is in that directory")
+}
 
 /// What the failure of an operation on a file means, and what to do.
 fn failed(what: &str, path: &Path, error: io::Error) -> anyhow::Error {

@@ -1,10 +1,12 @@
 //! Which topics are moved.
 
+use crate::catalog::CONSUMER_OFFSETS;
 use anyhow::{Result, bail};
+use engine::{kafka::CLUSTER_METADATA, log::CATALOG};
 use std::collections::BTreeSet;
 
 /// Topics that belong to a broker itself: the target has its own.
-const INTERNAL: [&str; 5] = ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata", "__catalog"];
+const INTERNAL: [&str; 5] = [CONSUMER_OFFSETS, "__transaction_state", "__share_group_state", CLUSTER_METADATA, CATALOG];
 
 /// True of a topic that is never moved as it is.
 pub(super) fn is_internal(topic: &str) -> bool {

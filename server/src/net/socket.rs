@@ -62,7 +62,8 @@ impl Socket {
         let (result, (chunk, _fd)) = submit((chunk, Rc::clone(&self.fd)), entry).await;
         if let Ok(received) = result {
             assert!(received <= length, "the kernel received {received} bytes into {length}");
-            chunk.set_filled(filled + received);
+            // SAFETY: the kernel has written `received` bytes behind those that were filled, and the operation has completed.
+            unsafe { chunk.set_filled(filled + received) };
         }
         (result, chunk)
     }

@@ -1,6 +1,6 @@
 //! What a broker needs of its machine, checked before it starts: each failure names its cause and the remedy.
 
-use crate::config::size;
+use crate::{config::size, lock};
 use anyhow::{anyhow, bail};
 use engine::log::LogConfig;
 use io_uring_of_tokio::{IoUring, cqueue, squeue::Entry};
@@ -10,7 +10,7 @@ use rustix::{
 };
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, Instant},
@@ -91,7 +91,7 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
         .write(true)
         .create(true)
         .truncate(false)
-        .open(path.join(".lock"))
+        .open(path.join(lock::FILE))
         .map_err(|error| not_writable(path, &error))?;
     take_lock(&mut lock, path)?;
     let mut direct = true;
@@ -117,8 +117,7 @@ fn take_lock(lock: &mut File, path: &Path) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    // For whoever finds it locked. Not needed for anything else.
-    let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    lock::sign(lock);
     Ok(())
 }
 

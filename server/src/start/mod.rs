@@ -21,7 +21,7 @@ use crate::{
 use anyhow::{Context, anyhow, bail};
 use engine::{
     disk::UringDisk,
-    log::{CoreStart, Start, mark_clean},
+    log::{CoreStart, Replay, Start, mark_clean},
 };
 use host::{Event, Host, Order};
 use std::{
@@ -66,8 +66,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let began = Instant::now();
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
+    let recovery = recovered.replay.map(|replay| (replay, began.elapsed()));
     kept::keep(&config.log.data_dir, &config.kept)?;
-    screen::show(&config, &settings.nodes, metrics, &directory, &limits);
+    let found = screen::Found { nodes: &settings.nodes, ports: &ports, metrics, directory: &directory, recovery, limits: &limits };
+    screen::show(&config, &found);
     let (events, happened) = channel();
     let cleaner = Cleaner::spawn(directory.lock.as_raw_fd(), !directory.direct)?;
     signals::watch(events.clone());
@@ -123,6 +125,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 struct Recovered {
     cores: Vec<CoreStart>,
     prepared: catalog::start::Prepared,
+    replay: Option<Replay>,
 }
 
 /// What the engine and the catalog make of the data directory. It changes nothing until all of it is known.
@@ -135,11 +138,12 @@ fn recover(config: &Config, settings: &crate::settings::Settings, lock: i32, buf
             async move { disk.run().await }
         });
         let mut start = Start::read(&disk, &config.log, rand::random()).await?;
+        let replay = start.replay();
         let (data_dir, cluster, now_ms) = (&config.log.data_dir, uuid::Uuid::new_v4(), controller::now_ms());
         let mut prepared = catalog::start::prepare(&mut start, &disk, data_dir, settings, cores, cluster, now_ms).await?;
         let partitions = std::mem::take(&mut prepared.partitions);
         let cores = start.finish(cores, partitions, prepared.catalog.leader_epoch()).await?;
-        anyhow::Ok(Recovered { cores, prepared })
+        anyhow::Ok(Recovered { cores, prepared, replay })
     };
     let mut recovered = net::run(recovery).context("io_uring")??;
     let epoch = recovered.cores.first().context("a start has at least one core")?.leader_epoch;

@@ -26,6 +26,8 @@ pub struct Broker {
     pub ports: Vec<u16>,
     /// Where it serves metrics, if it was told to.
     pub metrics: Option<String>,
+    /// What its start printed.
+    pub screen: String,
     pub data: tempfile::TempDir,
 }
 
@@ -54,11 +56,17 @@ impl Broker {
     }
 
     pub fn start_in(data: tempfile::TempDir, options: &[&str]) -> Broker {
-        let mut child = command(data.path(), options).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let (mut ports, mut metrics) = (Vec::new(), None);
+        Broker::start_logging(data, options, Stdio::inherit())
+    }
+
+    /// Its log goes to `log`.
+    pub fn start_logging(data: tempfile::TempDir, options: &[&str], log: Stdio) -> Broker {
+        let mut child = command(data.path(), options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let (mut ports, mut metrics, mut screen) = (Vec::new(), None, String::new());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {
             let line = lines.next().expect("the broker ended at its start").unwrap();
+            screen.extend([&line, "\n"]);
             if line.trim_start().starts_with("core ") {
                 ports.push(line.rsplit(':').next().unwrap().parse().unwrap());
             }
@@ -71,7 +79,7 @@ impl Broker {
         }
         // The rest is read, or a broker that prints would wait for us.
         std::thread::spawn(move || lines.for_each(drop));
-        Broker { child, ports, metrics, data }
+        Broker { child, ports, metrics, screen, data }
     }
 
     pub fn pid(&self) -> u32 {

@@ -34,10 +34,12 @@ pub(super) const SETTINGS: [&str; 9] = [
     name = "compact",
     version,
     after_help = "Examples:
-  compact thalweg-data --dry-run                              what would go, why, and how much
-  compact thalweg-data                                        do it
-  compact thalweg-data --topic orders --dry-run --set retention.ms=3600000   what an hour of retention would free
-  compact --broker localhost:9092 --topic orders              a running broker: now, and wait until it is done"
+  compact thalweg-data --dry-run    what would go, why, and how much
+  compact thalweg-data              do it
+  compact thalweg-data --topic orders --dry-run --set retention.ms=3600000
+                                    what an hour of retention would free
+  compact --broker localhost:9092 --topic orders
+                                    a running broker: now, until it is done"
 )]
 pub struct Arguments {
     /// The data directory of a stopped broker

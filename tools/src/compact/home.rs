@@ -1,14 +1,15 @@
 //! What a directory is, the lock that keeps brokers out of it, and the settings of its broker.
 
 use super::Request;
-use crate::lock::Lock;
 use anyhow::{Context, Result, bail};
 use engine::{
     journal::superblock_path,
+    kafka::META_PROPERTIES,
     log::{LogConfig, catalog_spec},
 };
 use server::{
     config::kept::{self, Kept},
+    lock::Lock,
     settings::Settings,
 };
 use std::{
@@ -35,7 +36,7 @@ impl Home {
         if !data_dir.join(catalog_spec().directory).is_dir() {
             bail!("{}", no_thalweg(data_dir));
         }
-        let lock = Lock::take(data_dir, RUNNING)?;
+        let lock = Lock::exclusive(data_dir, RUNNING)?;
         let config = request.config.as_deref();
         let Some(kept) = kept::read(data_dir, config, request.journal_dir.as_deref())? else {
             bail!(
@@ -81,7 +82,7 @@ impl Home {
 /// Why a directory without our catalog can't be worked on.
 fn no_thalweg(data_dir: &Path) -> String {
     let shown = data_dir.display();
-    if data_dir.join("meta.properties").is_file() {
+    if data_dir.join(META_PROPERTIES).is_file() {
         return format!(
             "{shown} is a Kafka's: its topics' settings are not in it. Kafka cleans it itself; Thalweg does once it has taken it over"
         );

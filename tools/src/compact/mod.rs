@@ -24,11 +24,12 @@ use choice::Choice;
 use engine::disk::{Disk, Overlay, UringDisk};
 use home::Home;
 use report::Report;
+use server::controller::now_ms;
 use std::{
     collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 use watch::Watch;
 
@@ -153,7 +154,7 @@ async fn dry(disk: UringDisk, request: &Request, home: &Home, choice: &Choice<'_
 
 /// The clock, or the one of the dry run that is to be repeated.
 fn clock(as_of_ms: Option<i64>) -> Result<i64> {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let now_ms = now_ms();
     match as_of_ms {
         None => Ok(now_ms),
         Some(as_of_ms) if as_of_ms > now_ms => bail!("--as-of {as_of_ms} is still to come: what is not due yet doesn't go"),

@@ -25,7 +25,7 @@ Examples:
   segment-dump --records --key user-42 --values json thalweg-data/orders-0
   segment-dump --summary thalweg-data/orders-0
   segment-dump --verify thalweg-data
-  segment-dump --json --records /var/lib/kafka/__consumer_offsets-7 | jq .payload"
+  segment-dump --json --records kafka-logs/__consumer_offsets-7 | jq .payload"
 )]
 pub struct Arguments {
     /// Files, partition directories, the journal's directory, or a data directory

@@ -1,19 +1,20 @@
 //! What a path is, by its name, and what belongs together.
 
-use crate::live::{self, Holder};
 use anyhow::{Context, Result, bail};
 use engine::{
     ids::PartitionId,
     journal::superblock_path,
+    kafka::{CLEAN_SHUTDOWN, CLEANER_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, REPLICATION_CHECKPOINT},
+    partition::directory::MARK_FILE,
     segment::{
         FileKind, INDEX_ENTRY_BYTES, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, TIME_ENTRY_BYTES, parse_directory_name, parse_file_name,
     },
 };
+use server::lock::{self, Holder};
 use std::path::{Path, PathBuf};
 
 /// Checkpoints of a data directory, all in one format of Kafka's.
-const OFFSET_CHECKPOINTS: [&str; 4] =
-    ["cleaner-offset-checkpoint", "recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint"];
+const OFFSET_CHECKPOINTS: [&str; 4] = [CLEANER_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT, REPLICATION_CHECKPOINT];
 
 /// The files that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +121,6 @@ pub(crate) struct Home {
     pub(crate) clean: bool,
 }
 
-/// Thalweg's file in a partition's directory.
-const MARK_FILE: &str = "thalweg.partition";
-/// Kafka's mark of a clean stop, which Thalweg leaves as well.
-const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-
 impl Home {
     pub(crate) fn of(partition: &Path) -> Home {
         let partition = if partition.as_os_str().is_empty() { Path::new(".") } else { partition };
@@ -136,13 +132,13 @@ impl Home {
         // The one that a broker knows comes first.
         let (data_dir, other_dir) = match is_same {
             true => (named, None),
-            false if named.join(live::LOCK_FILE).is_file() => (named, Some(found)),
+            false if named.join(lock::FILE).is_file() => (named, Some(found)),
             false => (found, Some(named)),
         };
         let text = std::fs::read_to_string(partition.join(MARK_FILE)).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
         // Repair has the lock itself.
-        let mut holders = live::holder(&data_dir).into_iter().chain(other_dir.as_deref().and_then(live::holder));
+        let mut holders = lock::holder(&data_dir).into_iter().chain(other_dir.as_deref().and_then(lock::holder));
         let holder = holders.find(|holder| holder.pid != i64::from(std::process::id()));
         let clean = holder.is_none() && data_dir.join(CLEAN_SHUTDOWN).is_file();
         Home { data_dir, other_dir, mark, holder, clean }

@@ -12,6 +12,7 @@ use crate::{
         FRAME_ALIGNMENT, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
         prepare_file, write_first_head,
     },
+    kafka::CLEAN_SHUTDOWN,
     partition::{
         Recovered,
         directory::{self, log_path},
@@ -30,8 +31,6 @@ use std::{
 const HEAD_SHARE: u64 = 4;
 /// Partitions that are cut at the same time.
 pub(super) const PARTITIONS_AT_ONCE: usize = 32;
-/// Kafka's mark of a clean stop, in its data directory.
-pub(super) const KAFKA_CLEAN: &str = ".kafka_cleanshutdown";
 
 /// Step 5: writes the heads of all cores, each into the file that was not recovered from. `current` names those that
 /// were. Returns where each journal goes on.
@@ -144,7 +143,7 @@ pub(super) async fn clean_up<D: Disk>(
         disk.remove(&path).await.map_err(disk_error(&path))?;
     }
     disk.sync_dir(&config.journal_dir).await.map_err(disk_error(&config.journal_dir))?;
-    let mark = config.data_dir.join(KAFKA_CLEAN);
+    let mark = config.data_dir.join(CLEAN_SHUTDOWN);
     match disk.remove(&mark).await {
         Ok(()) => disk.sync_dir(&config.data_dir).await.map_err(disk_error(&config.data_dir)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

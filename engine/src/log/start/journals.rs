@@ -24,6 +24,15 @@ pub(super) struct Journaled {
     pub(super) epochs: Vec<EpochStart>,
 }
 
+/// What the journals hold of a run that did not stop cleanly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Partitions with entries.
+    pub partitions: usize,
+    /// Bytes of all entries.
+    pub bytes: u64,
+}
+
 /// What all journals say.
 pub(super) struct Journals {
     /// What the last start committed; `None` at the first.
@@ -32,12 +41,14 @@ pub(super) struct Journals {
     pub(super) current: Vec<Which>,
     /// What they say of each partition.
     pub(super) partitions: BTreeMap<PartitionId, Journaled>,
+    /// `None` at the first start, and after a clean stop.
+    pub(super) replay: Option<Replay>,
 }
 
 /// Reads superblock and journals.
 pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) -> Result<Journals, LogError> {
-    let mut journals =
-        Journals { superblock: Superblock::read(disk, &config.journal_dir).await?, current: Vec::new(), partitions: BTreeMap::new() };
+    let superblock = Superblock::read(disk, &config.journal_dir).await?;
+    let mut journals = Journals { superblock, current: Vec::new(), partitions: BTreeMap::new(), replay: None };
     let Some(superblock) = journals.superblock else {
         // Only the first start has none: nothing can have been appended then.
         let path = config.data_dir.join(catalog);
@@ -55,10 +66,19 @@ pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) 
         journals.current.push(which);
         journals.apply(content);
     }
+    journals.replay = (!superblock.clean).then(|| journals.to_replay());
     Ok(journals)
 }
 
 impl Journals {
+    fn to_replay(&self) -> Replay {
+        let with_entries = self.partitions.values().filter(|journaled| !journaled.entries.is_empty());
+        with_entries.fold(Replay::default(), |replay, journaled| Replay {
+            partitions: replay.partitions + 1,
+            bytes: replay.bytes + journaled.entries.iter().map(|entry| entry.bytes.len() as u64).sum::<u64>(),
+        })
+    }
+
     fn apply(&mut self, content: Content) {
         let Content { generation: _, lines, entries, log_starts, producers, epochs } = content;
         let partitions = &mut self.partitions;

@@ -13,6 +13,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
+pub use journals::Replay;
 pub use takeover::{Foreign, find_foreign};
 
 use super::{CoreStart, LogConfig, LogError};
@@ -20,10 +21,11 @@ use crate::{
     batch::{Header, Patch, Scanner, copy_patched, scan},
     disk::{BLOCK, Disk, read_whole, write_whole},
     journal::{Superblock, superblock_path},
+    kafka::CLEAN_SHUTDOWN,
     partition::{PartitionConfig, PartitionId, PartitionSpec, Scanned, directory},
-    segment::EpochStart,
+    segment::{EpochStart, directory_name},
 };
-use commit::{KAFKA_CLEAN, PARTITIONS_AT_ONCE};
+use commit::PARTITIONS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use journals::Journals;
 use recover::{Cut, Outcome, Recovery, Without, disk_error};
@@ -41,13 +43,16 @@ pub struct Start<D: Disk> {
     added: Vec<u8>,
 }
 
+/// The topic whose only partition is the catalog.
+pub const CATALOG: &str = "__catalog";
+
 /// The catalog's own partition. It isn't listed in itself.
 #[must_use]
 pub fn catalog_spec() -> PartitionSpec {
     PartitionSpec {
         id: PartitionId::CATALOG,
         topic_id: uuid::Uuid::nil(),
-        directory: "__catalog-0".into(),
+        directory: directory_name(CATALOG, 0).into(),
         core: 0,
         leader_epoch: 0,
         internal: true,
@@ -79,6 +84,12 @@ impl<D: Disk> Start<D> {
     #[must_use]
     pub fn catalog(&self) -> &[u8] {
         &self.catalog_bytes
+    }
+
+    /// What is replayed, if the last run did not stop cleanly.
+    #[must_use]
+    pub fn replay(&self) -> Option<Replay> {
+        self.journals.replay
     }
 
     /// Appends whole batches to the catalog, as part of the commit: whatever the start is given that the catalog does not
@@ -204,7 +215,7 @@ async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) 
 /// # Errors
 /// The disk's: the next start then recovers as after a crash.
 pub async fn mark_clean<D: Disk>(disk: &D, config: &LogConfig) -> Result<(), LogError> {
-    let path = config.data_dir.join(KAFKA_CLEAN);
+    let path = config.data_dir.join(CLEAN_SHUTDOWN);
     write_whole(disk, &path, b"{\"version\":0,\"brokerEpoch\":-1}").await.map_err(disk_error(&path))?;
     let Some(last) = Superblock::read(disk, &config.journal_dir).await? else {
         return Err(LogError::Missing { path: superblock_path(&config.journal_dir) });

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     batch::Scanner,
     disk::{Disk, write_whole},
+    kafka::{CLUSTER_METADATA, LOG_START_CHECKPOINT},
     partition::{
         PartitionSpec,
         directory::{self, Directory, log_path, read_text},
@@ -35,11 +36,6 @@ pub struct Foreign {
     /// The directory, relative to the data directory.
     pub directory: PathBuf,
 }
-
-/// Kafka's own log of a KRaft cluster: not a topic.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
-/// Kafka's log start offsets, in its data directory.
-const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 
 /// The directories of the data directory that were copied in from a Kafka: `topic-N` with a `partition.metadata`, not
 /// made by Thalweg and not among `known` (what the catalog has). Those that Kafka set aside (`-stray`, `-delete`,

@@ -15,7 +15,6 @@ use super::{
     copy::{self, Reader, Task},
     failed, files,
     groups::Groups,
-    progress::Progress,
     select, space,
 };
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
         topic_configs,
     },
     config::{Cli, Config, ExportArgs, size},
+    progress::Progress,
 };
 use anyhow::{Result, bail};
 use engine::segment::{FileKind, parse_file_name};
@@ -32,6 +32,7 @@ use script::Topic;
 use std::{
     collections::BTreeSet,
     fs,
+    io::{IsTerminal, stderr},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -160,7 +161,7 @@ impl Plan {
                 _ => {}
             }
         }
-        let progress = Progress::new(self.bytes);
+        let progress = Progress::new(stderr().is_terminal(), self.bytes);
         let copied = copy::all(&self.tasks, &progress)?;
         drop(progress);
         let groups = self.write_groups(to)?;

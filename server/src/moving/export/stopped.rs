@@ -2,12 +2,14 @@
 
 use crate::{
     catalog::Catalog,
-    moving::{failed, groups::each_batch, lock::Lock},
+    lock::Lock,
+    moving::{self, failed, groups::each_batch},
 };
 use anyhow::{Context, Result, bail};
 use engine::{
     disk::BLOCK,
     journal::{FRAME_HEADER_BYTES, Found, FrameHeader, Superblock, Which, check, decode, file_path, superblock_path},
+    kafka::CLEAN_SHUTDOWN,
     log::catalog_spec,
     partition::PartitionId,
 };
@@ -18,9 +20,6 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
-
-/// Kafka's mark of a clean stop, which Thalweg writes too.
-const CLEAN: &str = ".kafka_cleanshutdown";
 
 /// What a stopped broker's directory holds.
 pub(super) struct Stopped {
@@ -40,9 +39,9 @@ impl Stopped {
         if !catalog_dir.is_dir() {
             bail!("{} is no data directory of Thalweg: there is no {}", path.display(), catalog_dir.display());
         }
-        let lock = Lock::take(path)?;
+        let lock = moving::lock(path)?;
         let superblock = superblock(journal_dir, path)?;
-        if !superblock.clean || !path.join(CLEAN).exists() {
+        if !superblock.clean || !path.join(CLEAN_SHUTDOWN).exists() {
             bail!(
                 "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
                  thalweg on it (or on a copy of it), stop it with SIGTERM, and export then",

@@ -1,21 +1,21 @@
 //! The log directories of a stopped Kafka: which partitions they hold, and what its checkpoints say of them.
 
-use crate::moving::{failed, files, lock::Lock, select::is_internal};
+use crate::{
+    lock::Lock,
+    moving::{self, failed, files, select::is_internal},
+};
 use anyhow::{Context, Result, bail};
-use engine::segment::{FileKind, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name};
+use engine::{
+    kafka::{CLEAN_SHUTDOWN, CLUSTER_METADATA, LOG_START_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT},
+    log::catalog_spec,
+    segment::{FileKind, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name},
+};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 use uuid::Uuid;
-
-const CLEAN: &str = ".kafka_cleanshutdown";
-const LOG_STARTS: &str = "log-start-offset-checkpoint";
-const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
-const META_PROPERTIES: &str = "meta.properties";
-/// The directory of KRaft's own log.
-const CLUSTER_METADATA: &str = "__cluster_metadata-0";
 
 /// Offsets by topic and partition.
 type Checkpoint = BTreeMap<(String, i32), i64>;
@@ -58,25 +58,25 @@ impl Kafka {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         let names = files::names(path)?;
-        if names.iter().any(|name| name == "__catalog-0") {
+        if path.join(catalog_spec().directory).exists() {
             bail!("{} is a data directory of Thalweg, not of a Kafka", path.display());
         }
         let properties = files::text(&path.join(META_PROPERTIES))?;
         if properties.is_none() && !names.iter().any(|name| path.join(name).join(PARTITION_METADATA).exists()) {
             bail!("{} is no log directory of a Kafka: neither {META_PROPERTIES} nor a partition is in it", path.display());
         }
-        self._locks.push(Lock::take(path)?);
+        self._locks.push(moving::lock(path)?);
         let node = properties.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("node.id="));
         self.node_id = self.node_id.take().or(node.map(|id| id.trim().to_owned()));
-        let clean = path.join(CLEAN).exists();
+        let clean = path.join(CLEAN_SHUTDOWN).exists();
         self.clean &= clean;
-        let log_starts = checkpoint(&path.join(LOG_STARTS))?;
-        let recovery_points = checkpoint(&path.join(RECOVERY_POINTS))?;
+        let log_starts = checkpoint(&path.join(LOG_START_CHECKPOINT))?;
+        let recovery_points = checkpoint(&path.join(RECOVERY_POINT_CHECKPOINT))?;
         for name in &names {
             let directory = path.join(name);
             // What that Kafka has set aside has other names: `-stray`, `-delete`, `-future`.
             let Some((topic, index)) = parse_directory_name(name).filter(|_| directory.is_dir()) else { continue };
-            if name == CLUSTER_METADATA {
+            if topic == CLUSTER_METADATA {
                 self.metadata = Some(directory);
                 continue;
             }

@@ -19,21 +19,25 @@ use super::{
     copy::{self, Copied, Reader, Task},
     failed, files,
     groups::Groups,
-    progress::Progress,
     select, space,
 };
 use crate::{
     catalog::{CONSUMER_OFFSETS, Catalog, Change, Configs, start::new_partitions},
     config::{Cli, Config, ImportArgs, size},
+    progress::Progress,
 };
 use anyhow::{Result, bail};
 use configs::Known;
-use engine::partition::directory::{MARK_FILE, import_mark};
+use engine::{
+    kafka::LOG_START_CHECKPOINT,
+    partition::directory::{MARK_FILE, import_mark},
+};
 use kafka::Kafka;
 use metadata::Metadata;
 use std::{
     collections::BTreeSet,
     fs,
+    io::{IsTerminal, stderr},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -42,8 +46,6 @@ use uuid::Uuid;
 
 /// Where partitions are copied to first, in the data directory.
 const STAGING: &str = ".import";
-/// Kafka's log starts, which a start that takes directories over goes by.
-const LOG_STARTS: &str = "log-start-offset-checkpoint";
 
 /// Imports topics.
 ///
@@ -193,7 +195,7 @@ impl Plan {
         files::remove_all(&staging)?;
         fs::create_dir(&staging).map_err(|error| failed("make", &staging, error))?;
         let tasks = self.tasks(&staging);
-        let progress = Progress::new(self.bytes());
+        let progress = Progress::new(stderr().is_terminal(), self.bytes());
         let copied = copy::all(&tasks, &progress)?;
         drop(progress);
         let took = began.elapsed();
@@ -267,7 +269,7 @@ struct LogStarts {
 
 impl LogStarts {
     fn write(data_dir: &Path, topics: &[Topic]) -> Result<LogStarts> {
-        let path = data_dir.join(LOG_STARTS);
+        let path = data_dir.join(LOG_START_CHECKPOINT);
         let before = files::text(&path)?;
         let mut lines = Vec::new();
         for topic in topics {

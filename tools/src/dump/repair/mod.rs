@@ -11,9 +11,9 @@ use super::{
     show::Printer,
     verify::{self, Finding, Fix, Part, Totals, is_journal_clean, journal_dir},
 };
-use crate::lock::Lock;
 use anyhow::{Context, Result, bail};
 use engine::segment::{EpochStart, FileKind, encode_epochs, file_name};
+use server::lock::Lock;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -33,8 +33,8 @@ pub(crate) fn run(path: &Path, request: &Request, yes: bool, out: &mut dyn Write
 
 fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, out: &mut dyn Write) -> Result<()> {
     let home = Home::of(directory);
-    let _lock = Lock::take(&home.data_dir, "stop it first")?;
-    let _other = home.other_dir.as_deref().map(|other| Lock::take(other, "stop it first")).transpose()?;
+    let _lock = Lock::exclusive(&home.data_dir, "stop it first")?;
+    let _other = home.other_dir.as_deref().map(|other| Lock::exclusive(other, "stop it first")).transpose()?;
     let (mut totals, progress) = (Totals::default(), Progress::new(false, 0));
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {

@@ -16,7 +16,10 @@ use super::{
 };
 use anyhow::Result;
 use counts::Counts;
-use engine::segment::{FileKind, file_name, parse_directory_name};
+use engine::{
+    kafka::CLEANER_CHECKPOINT,
+    segment::{FileKind, file_name, parse_directory_name},
+};
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -125,7 +128,7 @@ fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress,
 fn first_dirty(directory: &Path) -> Option<i64> {
     let topic = topic_of(&directory.join("x"))?;
     let (_, partition) = parse_directory_name(directory.file_name()?.to_str()?)?;
-    let bytes = small(&Home::of(directory).data_dir.join("cleaner-offset-checkpoint")).ok()?;
+    let bytes = small(&Home::of(directory).data_dir.join(CLEANER_CHECKPOINT)).ok()?;
     let entries = decode_offsets(&bytes).ok()?;
     entries.into_iter().find(|entry| (entry.0, entry.1) == (topic.as_str(), partition)).map(|entry| entry.2)
 }

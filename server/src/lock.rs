@@ -1,0 +1,151 @@
+//! The lock of a data directory: as Thalweg's broker takes it (flock) and as Kafka's does (a record lock), so that while a tool
+//! has both, neither starts there. And who has it, without touching it: taking it, even for a moment, could make a start fail.
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
+use std::{
+    fs::{File, OpenOptions},
+    io::{Seek, Write},
+    os::{
+        fd::{AsRawFd, RawFd},
+        linux::fs::MetadataExt,
+        unix::fs::MetadataExt as _,
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// The file that a broker locks, Thalweg's and Kafka's.
+pub const FILE: &str = ".lock";
+/// Where the kernel lists the locks of all processes.
+const LOCKS: &str = "/proc/locks";
+/// How long the lock of a process that has ended is waited for: its I/O holds it until the kernel has finished it.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The lock of a stopped broker's directory; it ends when this is dropped.
+pub struct Lock {
+    file: Option<File>,
+}
+
+impl Lock {
+    /// Takes the lock for work on the directory. One without a lock file belongs to no broker: there is nothing to take.
+    ///
+    /// # Errors
+    /// A broker uses the directory; `remedy` is what to do then. Or the file can't be opened.
+    pub fn exclusive(data_dir: &Path, remedy: &str) -> Result<Lock> {
+        take(data_dir, File::options().read(true).write(true), FlockOperation::NonBlockingLockExclusive, remedy)
+    }
+
+    /// The same for reading only: a file opened for reading is enough, and others may read meanwhile.
+    ///
+    /// # Errors
+    /// As [`Lock::exclusive`].
+    pub fn shared(data_dir: &Path, remedy: &str) -> Result<Lock> {
+        take(data_dir, File::options().read(true), FlockOperation::NonBlockingLockShared, remedy)
+    }
+
+    /// Says in the file whose it is, as a broker does.
+    pub fn sign(&self) {
+        self.file.as_ref().into_iter().for_each(sign);
+    }
+
+    /// The locked file, for a ring that is to hold it until its last I/O has ended. `None` where there is none.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(File::as_raw_fd)
+    }
+}
+
+fn take(data_dir: &Path, options: &OpenOptions, operation: FlockOperation, remedy: &str) -> Result<Lock> {
+    let path = data_dir.join(FILE);
+    if !path.is_file() {
+        return Ok(Lock { file: None });
+    }
+    let file = options.open(&path).with_context(|| format!("can't open {}: run this as the user of that broker", path.display()))?;
+    let began = Instant::now();
+    // Both or none: who has got the first only tries again, or closes the file.
+    while flock(&file, operation).is_err() || fcntl_lock(&file, operation).is_err() {
+        let holder = holder(data_dir);
+        if holder.is_some_and(Holder::is_running) || began.elapsed() > WAIT_MAX {
+            let holder = holder.map(|holder| format!(" (process {})", holder.pid)).unwrap_or_default();
+            bail!("a broker uses {}{holder}: {remedy}", data_dir.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(Lock { file: Some(file) })
+}
+
+/// Writes our process into a lock file, for whoever finds it locked. It is not needed for anything else.
+pub fn sign(mut file: &File) {
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+}
+
+/// The process that has a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub pid: i64,
+}
+
+impl Holder {
+    /// Whether the process still runs. The lock of one that has ended is held for a moment by what its ring had begun.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        // `1234 (thalweg) Z 1 …`: the name may hold anything, a `)` too.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    }
+}
+
+/// Who has the lock of `data_dir`.
+#[must_use]
+pub fn holder(data_dir: &Path) -> Option<Holder> {
+    let lock = std::fs::metadata(data_dir.join(FILE)).ok()?;
+    let device = lock.st_dev();
+    let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), lock.ino());
+    holder_in(&std::fs::read_to_string(LOCKS).ok()?, &id)
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`
+fn holder_in(locks: &str, id: &str) -> Option<Holder> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // A line with an arrow is of one who waits.
+        let [_, _, _, _, pid, found, ..] = fields[..] else { return None };
+        (found == id && !line.contains("->")).then(|| Holder { pid: pid.parse().unwrap_or(-1) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_found_and_a_waiter_is_none() {
+        let locks = "1: POSIX  ADVISORY  WRITE 71 fd:01:5678 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 72 fd:01:99 0 EOF\n";
+        assert_eq!(holder_in(locks, "fd:01:5678"), Some(Holder { pid: 71 }));
+        assert_eq!(holder_in(locks, "fd:01:99"), None);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_seen_and_one_that_is_not_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(holder(directory.path()), None);
+        let file = std::fs::File::create(directory.path().join(FILE)).expect("created");
+        assert_eq!(holder(directory.path()), None);
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+        assert!(holder(directory.path()).is_some_and(Holder::is_running));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let holder = Holder { pid: child.id().into() };
+        // Waited for by nobody, it is a zombie: it has ended nonetheless.
+        while holder.is_running() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.wait().expect("ended");
+        assert!(!holder.is_running());
+    }
+}
