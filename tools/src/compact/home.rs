@@ -81,11 +81,6 @@ impl Home {
 /// Why a directory without our catalog can't be worked on.
 fn no_thalweg(data_dir: &Path) -> String {
     let shown = data_dir.display();
-    if data_dir.join("meta.properties").is_file() {
-        return format!(
-            "{shown} is a Kafka's: its topics' settings are not in it. Kafka cleans it itself; Thalweg does once it has taken it over"
-        );
-    }
     match data_dir.parent() {
         Some(parent) if parent.join(catalog_spec().directory).is_dir() => {
             format!("{shown} is a partition, not a data directory: compact {} --topic TOPIC --partition N", parent.display())
