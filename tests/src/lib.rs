@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod broker;
 pub mod clients;
+pub mod compacting;
 pub mod kafka;
 pub mod namespace;
 pub mod paths;

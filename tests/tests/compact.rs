@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,18 +12,14 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use thalweg_tests::admin::Admin;
 use thalweg_tests::broker::{Broker, Kind, Options};
+use thalweg_tests::compacting::{
+    PARTITIONS, TIMEOUT, TOPICS, compact, fill, freed, json, number, path, refused, served, sizes, state, summary, without,
+};
 use thalweg_tests::paths;
 use thalweg_tests::process::Process;
-use thalweg_tests::reader::read_topic;
-use thalweg_tests::records::Record;
 use thalweg_tests::scratch::Scratch;
 use thalweg_tests::wire::{Wire, batch, now_ms};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
-const HOUR_MS: i64 = 3_600_000;
-const PARTITIONS: i32 = 3;
-/// Each with another policy.
-const TOPICS: [(&str, &str); 3] = [("events", "delete"), ("table", "compact"), ("both", "compact,delete")];
 /// What the brokers of these tests are told: keep everything as it is.
 const KEEP: &str = "log.retention.ms = -1\nlog.cleaner.min.cleanable.ratio = 1.0\n";
 /// What `compact` is told then.
@@ -35,7 +30,7 @@ fn a_run_frees_what_its_dry_run_said_and_a_broker_serves_the_rest() {
     thalweg_tests::run("compact-equal", |scratch| {
         for seed in 0..4 {
             let mut broker = broker(scratch, &format!("keep-{seed}"), KEEP)?;
-            let written = fill(&broker, seed, 400)?;
+            let written = fill(&broker, seed, 400, &[])?;
             // What a killed broker leaves is recovered first, by both.
             if seed % 2 == 0 {
                 broker.stop()?
@@ -59,7 +54,8 @@ fn a_run_frees_what_its_dry_run_said_and_a_broker_serves_the_rest() {
                 let directory = format!("{}-{}", line["topic"].as_str().unwrap_or_default(), line["partition"]);
                 let size = |sizes: &BTreeMap<String, u64>| sizes.get(&directory).copied().unwrap_or(0) as i64;
                 ensure!(
-                    number(line, "bytesBefore")? == size(&before) && number(line, "bytesAfter")? == size(&after),
+                    number(line, "bytesBefore")? + number(line, "bytesReserved")? == size(&before)
+                        && number(line, "bytesAfter")? == size(&after),
                     "{directory}: {line}"
                 );
             }
@@ -85,7 +81,7 @@ fn a_run_frees_what_its_dry_run_said_and_a_broker_serves_the_rest() {
 fn a_run_that_was_killed_is_repeated_and_nothing_is_lost() {
     thalweg_tests::run("compact-killed", |scratch| {
         let mut broker = broker(scratch, "keep", KEEP)?;
-        let written = fill(&broker, 9, 1_500)?;
+        let written = fill(&broker, 9, 1_500, &[])?;
         broker.stop()?;
         let clean = config(scratch, "clean", CLEAN)?;
         let mut kills = 0;
@@ -112,7 +108,7 @@ fn a_run_that_was_killed_is_repeated_and_nothing_is_lost() {
 fn the_settings_of_the_broker_count_and_what_if_changes_nothing() {
     thalweg_tests::run("compact-settings", |scratch| {
         let mut broker = broker(scratch, "keep", KEEP)?;
-        fill(&broker, 3, 150)?;
+        fill(&broker, 3, 150, &[])?;
         broker.stop()?;
         let data = broker.data().to_owned();
         // By Kafka's defaults all of it would be too old or dirty.
@@ -146,7 +142,7 @@ fn the_settings_of_the_broker_count_and_what_if_changes_nothing() {
 fn a_directory_that_is_in_use_or_none_is_refused() {
     thalweg_tests::run("compact-refused", |scratch| {
         let mut broker = broker(scratch, "keep", KEEP)?;
-        fill(&broker, 1, 20)?;
+        fill(&broker, 1, 20, &[])?;
         let data = broker.data().to_owned();
         for arguments in [&[path(&data)?][..], &[path(&data)?, "--dry-run"]] {
             refused(compact(arguments)?, "--broker HOST:PORT")?;
@@ -167,10 +163,25 @@ fn a_directory_that_is_in_use_or_none_is_refused() {
 }
 
 #[test]
+fn what_a_killed_broker_had_in_reserve_is_not_counted_as_freed() {
+    thalweg_tests::run("compact-reserve", |scratch| {
+        let mut broker = broker(scratch, "keep", KEEP)?;
+        fill(&broker, 2, 60, &[])?;
+        broker.kill()?;
+        let said = json(compact(&[path(broker.data())?, "--dry-run", "--json", "--all"])?, 0)?;
+        ensure!(number(summary(&said)?, "bytesFreed")? == 0 && number(summary(&said)?, "changed")? == 0, "{said:#?}");
+        let reserved: Vec<i64> =
+            said.iter().filter(|line| line["type"] == "partition").map(|line| number(line, "bytesReserved")).collect::<Result<_>>()?;
+        ensure!(reserved.iter().any(|bytes| *bytes > 0), "nothing was in reserve: {reserved:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_running_broker_does_it_now_under_traffic_and_is_followed_until_it_is_done() {
     thalweg_tests::run("compact-broker", |scratch| {
         let mut broker = broker(scratch, "clean", CLEAN)?;
-        let written = fill(&broker, 5, 400)?;
+        let written = fill(&broker, 5, 400, &[])?;
         Admin::new(&broker.bootstrap())?.create("traffic", 1, &[("cleanup.policy", "compact")])?;
         let (bootstrap, is_over) = (broker.bootstrap(), AtomicBool::new(false));
         let sent = std::thread::scope(|scope| {
@@ -216,151 +227,6 @@ fn config(scratch: &Scratch, name: &str, settings: &str) -> Result<PathBuf> {
     let path = scratch.path().join(format!("{name}.toml"));
     fs::write(&path, settings)?;
     Ok(path)
-}
-
-fn path(path: &Path) -> Result<&str> {
-    path.to_str().context("a path in UTF-8")
-}
-
-fn compact(arguments: &[&str]) -> Result<Output> {
-    Command::new(paths::binary("tools", "compact")?).args(arguments).output().context("compact")
-}
-
-/// What it printed, after it ended with this code.
-fn json(output: Output, code: i32) -> Result<Vec<Value>> {
-    let text = String::from_utf8(output.stdout)?;
-    ensure!(output.status.code() == Some(code), "{:?}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-}
-
-fn refused(output: Output, why: &str) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(2) && said.contains(why), "{:?}: {said}", output.status);
-    Ok(())
-}
-
-fn summary(lines: &[Value]) -> Result<&Value> {
-    lines.last().filter(|line| line["type"] == "summary").context("a summary")
-}
-
-fn number(line: &Value, field: &str) -> Result<i64> {
-    line[field].as_i64().with_context(|| format!("{field} of {line}"))
-}
-
-/// Bytes of all partitions of a topic that went for a reason.
-fn freed(lines: &[Value], topic: &str, reason: &str) -> Result<i64> {
-    let of_topic = lines.iter().filter(|line| line["type"] == "partition" && line["topic"] == topic);
-    of_topic.map(|line| number(&line["freed"], reason)).sum()
-}
-
-fn without(line: &Value, fields: &[&str]) -> Value {
-    let mut line = line.clone();
-    if let Some(object) = line.as_object_mut() {
-        object.retain(|field, _| !fields.contains(&field.as_str()));
-    }
-    line
-}
-
-/// Every file of a data directory: size, times of change, and content, the lock's owner and the journals' zeros left out.
-fn state(data: &Path) -> Result<BTreeMap<PathBuf, (u64, i64, i64, u64)>> {
-    let mut files = BTreeMap::new();
-    let mut directories = vec![data.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let metadata = fs::metadata(&path)?;
-            let sum = u64::from(crc32c::crc32c(&fs::read(&path)?));
-            files.insert(path.strip_prefix(data)?.to_owned(), (metadata.len(), metadata.ctime(), metadata.ctime_nsec(), sum));
-        }
-    }
-    Ok(files)
-}
-
-/// Bytes of segments and their indexes, by directory.
-fn sizes(state: &BTreeMap<PathBuf, (u64, i64, i64, u64)>) -> BTreeMap<String, u64> {
-    let mut sizes = BTreeMap::new();
-    for (path, (bytes, ..)) in state {
-        let directory = path.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
-        let kind = path.extension().and_then(|kind| kind.to_str());
-        if kind.is_some_and(|kind| ["log", "index", "timeindex", "txnindex"].contains(&kind)) {
-            *sizes.entry(directory).or_default() += bytes;
-        }
-    }
-    sizes
-}
-
-/// What was written of a partition, by topic: offset, time, key and value.
-type Written = BTreeMap<(&'static str, i32), Vec<(i64, Option<String>, Option<String>)>>;
-
-/// Fills the topics with records of the last day, oldest first; by another history with each seed.
-fn fill(broker: &Broker, seed: u64, batches: u64) -> Result<Written> {
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = move |most: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % most
-    };
-    let now_ms = now_ms();
-    let mut written = Written::new();
-    for (topic, policy) in TOPICS {
-        Admin::new(&broker.bootstrap())?.create(topic, PARTITIONS, &[("cleanup.policy", policy), ("segment.bytes", "1048576")])?;
-        for partition in 0..PARTITIONS {
-            let mut wire = Wire::connect_to_leader(&broker.bootstrap(), topic, partition, TIMEOUT)?;
-            let log = written.entry((topic, partition)).or_default();
-            for at in 0..batches {
-                let time = now_ms - 24 * HOUR_MS + at as i64 * 24 * HOUR_MS / batches as i64;
-                let records: Vec<(String, Option<String>)> = (0..1 + next(20))
-                    .map(|_| {
-                        let value = (next(10) > 0).then(|| "x".repeat(next(4_000) as usize) + &next(1_000_000).to_string());
-                        (format!("key-{}", next(50 * (partition as u64 + 1))), value)
-                    })
-                    .collect();
-                let fields: Vec<_> =
-                    records.iter().map(|(key, value)| (Some(key.as_bytes()), value.as_deref().map(str::as_bytes))).collect();
-                ensure!(wire.produce(topic, partition, &batch(&fields, time))?.0 == 0);
-                log.extend(records.into_iter().map(|(key, value)| (time, Some(key), value)));
-            }
-        }
-    }
-    Ok(written)
-}
-
-/// What a broker serves is what was written, without what had to go: records that are older than six hours, and of compacted
-/// topics those that have a later one of the same key.
-fn served(scratch: &Scratch, broker: &Broker, written: &Written) -> Result<()> {
-    for (topic, policy) in TOPICS {
-        let mut read = BTreeMap::<i32, BTreeMap<i64, Record>>::new();
-        for record in read_topic(scratch, &broker.bootstrap(), topic)? {
-            read.entry(record.partition).or_default().insert(record.offset, record);
-        }
-        for partition in 0..PARTITIONS {
-            let (written, read) = (&written[&(topic, partition)], &read[&partition]);
-            let mut last = BTreeMap::new();
-            for (offset, (_, key, _)) in (0i64..).zip(written) {
-                last.insert(key, offset);
-            }
-            for (offset, record) in read {
-                let (_, key, value) = &written[*offset as usize];
-                ensure!(record.key == *key && record.value == *value, "{topic}-{partition}: {record:?} was {key:?}: {value:?}");
-            }
-            for (offset, (time, key, value)) in (0i64..).zip(written) {
-                let is_young = *time > now_ms() - 6 * HOUR_MS + 60_000 || !policy.contains("delete");
-                let is_needed = last[key] == offset && value.is_some() || !policy.contains("compact");
-                ensure!(
-                    !is_young || !is_needed || read.contains_key(&offset),
-                    "{topic}-{partition}: offset {offset} ({key:?}) is lost; {} of {} are left",
-                    read.len(),
-                    written.len()
-                );
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The base offsets of a partition's segments.

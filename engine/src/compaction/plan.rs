@@ -43,6 +43,30 @@ pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: 
     range
 }
 
+/// When `min.compaction.lag.ms` lets a segment go whose newest timestamp, and time of the last write, are these, in ms; `None` if
+/// it does not hold it at `now_ms`. A timestamp in the future holds it no longer than one of now would.
+#[must_use]
+pub fn held_until(newest_ms: Option<i64>, written_ms: Option<i64>, lag_ms: i64, now_ms: i64) -> Option<i64> {
+    let since = match (newest_ms, written_ms) {
+        (Some(newest), Some(written)) => Some(newest.min(written)),
+        (newest, written) => newest.or(written),
+    };
+    since.map(|since| since.saturating_add(lag_ms)).filter(|ends| lag_ms > 0 && *ends >= now_ms).map(|ends| ends + 1)
+}
+
+/// When `max.compaction.lag.ms` asks for a round, in ms, if the oldest dirty record is of `first_ms`; `None` without that setting.
+#[must_use]
+pub fn overdue_at(first_ms: Option<i64>, lag_ms: i64, now_ms: i64) -> Option<i64> {
+    (lag_ms < i64::MAX).then(|| first_ms.map_or(now_ms, |first| first.saturating_add(lag_ms).saturating_add(1)))
+}
+
+/// Where the dirty part of a log begins: what was noted of it, unless that can't be right, as in Kafka.
+#[must_use]
+pub fn first_dirty(noted: Option<i64>, log_start: i64, first_base: i64, active_base: i64) -> i64 {
+    let start = log_start.max(first_base);
+    noted.filter(|noted| (start..=active_base).contains(noted)).unwrap_or(start)
+}
+
 /// Segments of a group: all of them are open while the new one takes their place.
 const GROUP_SEGMENTS_MAX: usize = 256;
 

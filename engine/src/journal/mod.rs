@@ -6,6 +6,7 @@
 //! ```
 //! `docs/format.md` has every byte.
 
+mod chain;
 mod error;
 mod frame;
 mod head;
@@ -17,6 +18,7 @@ mod superblock;
 mod tests;
 mod writer;
 
+pub use chain::Chain;
 pub use error::JournalError;
 pub use frame::{FrameHeader, check, encode_items};
 pub use head::head_bytes;

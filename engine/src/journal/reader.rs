@@ -5,7 +5,7 @@
 //! head is not complete anywhere, was once acked: that is damage, and is never passed over in silence.
 
 use super::{
-    FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, JournalError, Line, Which, file_path,
+    Chain, FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, JournalError, Line, Which, file_path,
     frame::{FrameHeader, check},
     item::{Found, decode},
 };
@@ -147,42 +147,25 @@ async fn read_file<D: Disk>(disk: &D, file: &D::File, identity: Identity) -> io:
     let mut window = Window { disk, file, size: disk.size(file).await?, base: 0, bytes: Vec::new() };
     let mut found = FileFound { content: None, damaged_at: None, entries_generation: 0, end: 0 };
     let mut content = Content::default();
-    let mut offset = 0;
-    let mut next: Option<FrameHeader> = None;
-    while let Some((header, items)) = window.frame(offset, identity).await? {
-        let follows = match next {
-            None => header.head.0 == 1 && header.head.1 > 0,
-            Some(next) => header.generation == next.generation && header.sequence == next.sequence && header.head == next.head,
-        };
-        // No journal counts that far: a frame of the last number is none.
-        let sequence = header.sequence.checked_add(1);
-        let (Some(items), Some(sequence)) = (decode(items).ok().filter(|_| follows), sequence) else { break };
+    let mut chain = Chain::default();
+    while let Some((header, items)) = window.frame(found.end, identity).await? {
+        let Some(items) = decode(items).ok().filter(|_| chain.push(&header)) else { break };
         content.generation = header.generation;
         items.into_iter().for_each(|item| content.apply(item));
-        let in_head = header.head.0 < header.head.1;
-        let head = if in_head { (header.head.0 + 1, header.head.1) } else { (0, 0) };
-        if !in_head && found.content.is_none() {
-            found.content = Some(Content::default());
-        }
         if !header.is_head() {
             found.entries_generation = header.generation;
         }
-        next = Some(FrameHeader { sequence, head, ..header });
-        offset += header.frame_bytes();
+        found.end += header.frame_bytes();
     }
-    let end = offset;
-    found.end = end;
-    if found.content.is_some() {
-        found.content = Some(content);
-    }
+    found.content = chain.generation().is_some().then_some(content);
+    let mut offset = found.end;
     while offset < window.size {
         if let Some((header, _)) = window.frame(offset, identity).await?
             && !header.is_head()
         {
             found.entries_generation = found.entries_generation.max(header.generation);
-            if found.content.is_some() && next.is_some_and(|next| header.generation == next.generation && header.sequence >= next.sequence)
-            {
-                found.damaged_at = Some(end);
+            if chain.is_passed_by(&header) {
+                found.damaged_at = Some(found.end);
             }
         }
         offset += FRAME_ALIGNMENT;

@@ -3,6 +3,7 @@
 mod cache;
 mod directory;
 mod index;
+pub mod kafka_swap;
 mod names;
 mod sealed;
 mod snapshot;

@@ -24,13 +24,13 @@ use crate::{
 use std::{io, path::Path};
 
 /// The ending of a file that waits to take its place.
-const SWAP: &str = ".swap";
+pub(super) const SWAP: &str = ".swap";
 /// The ending of a file that may never take it.
-const CLEANED: &str = ".cleaned";
+pub(super) const CLEANED: &str = ".cleaned";
 /// What a segment has beside its log.
 const BESIDE: [FileKind; 3] = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
-fn waiting(base_offset: i64, kind: FileKind) -> String {
+pub(super) fn waiting(base_offset: i64, kind: FileKind) -> String {
     format!("{}{SWAP}", file_name(base_offset, kind))
 }
 
@@ -75,15 +75,19 @@ pub async fn complete<D: Disk>(disk: &D, directory: &Path, base_offset: i64, oth
     disk.sync_dir(directory).await?;
     take_place(disk, directory, base_offset, FileKind::Log).await?;
     disk.sync_dir(directory).await?;
-    // A segment without aborted transactions has no `.txnindex`. An empty one says the same, so one that can't be removed
-    // is no reason to fail.
+    drop_empty(disk, directory, base_offset).await;
+    Ok(())
+}
+
+/// A segment without aborted transactions has no `.txnindex`. An empty one says the same, so one that can't be removed is no
+/// reason to fail.
+pub(super) async fn drop_empty<D: Disk>(disk: &D, directory: &Path, base_offset: i64) {
     let transactions = directory.join(file_name(base_offset, FileKind::TxnIndex));
     if let Ok(file) = disk.open(&transactions, Open::Existing).await
         && disk.size(&file).await.is_ok_and(|bytes| bytes == 0)
     {
         let _ = disk.remove(&transactions).await;
     }
-    Ok(())
 }
 
 async fn take_place<D: Disk>(disk: &D, directory: &Path, base_offset: i64, kind: FileKind) -> io::Result<()> {
@@ -121,7 +125,7 @@ pub async fn recover<D: Disk>(disk: &D, directory: &Path, active: i64) -> io::Re
 }
 
 /// The offset behind the last batch of a compacted segment that waits.
-async fn next_offset<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<i64> {
+pub(super) async fn next_offset<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<i64> {
     let path = directory.join(waiting(base_offset, FileKind::Log));
     let bytes = disk.size(&disk.open(&path, Open::Existing).await?).await?;
     let reader = disk.open_reader(&path).await?;

@@ -26,8 +26,8 @@ pub(super) const SETTINGS: [&str; 9] = [
 /// Does now what retention and log compaction ask for, in the data directory of a stopped broker, or says what it would do;
 /// or has a running broker do it.
 ///
-/// In a directory it does exactly what the broker would do after its next start, by the same code and the same settings, and
-/// leaves it as a clean stop does. It exits with 0 if all that was due is done, 3 if some of it could not be done, and 2 if
+/// In a directory of Thalweg's it does exactly what the broker would do after its next start, by the same code and the same settings, and
+/// leaves it as a clean stop does; the directory of a stopped Kafka it leaves for that Kafka to go on with. It exits with 0 if all that was due is done, 3 if some of it could not be done, and 2 if
 /// nothing was done.
 #[derive(Debug, Parser)]
 #[command(
@@ -39,15 +39,17 @@ pub(super) const SETTINGS: [&str; 9] = [
   compact thalweg-data --topic orders --dry-run --set retention.ms=3600000
                                     what an hour of retention would free
   compact --broker localhost:9092 --topic orders
-                                    a running broker: now, until it is done"
+                                    a running broker: now, until it is done
+  compact /var/lib/kafka --configs configs.txt --dry-run
+                                    the directory of a stopped Kafka"
 )]
 pub struct Arguments {
-    /// The data directory of a stopped broker
+    /// The data directory of a stopped broker, Thalweg's or Kafka's
     #[arg(required_unless_present = "broker")]
     data_dir: Option<PathBuf>,
 
     /// Have this running broker do it now, and follow it until it is done; the address of any of its cores
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["data_dir", "dry_run", "as_of", "config", "journal_dir"])]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["data_dir", "dry_run", "as_of", "config", "configs", "journal_dir"])]
     broker: Option<String>,
 
     /// Only this topic; may be given several times
@@ -68,6 +70,10 @@ pub struct Arguments {
     /// The broker's config file, instead of the settings that its last start has kept in the directory
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Of a Kafka: what kafka-configs.sh --describe --entity-type topics (with --all) printed, or its server.properties; may be given
+    /// several times. Without it, what its own metadata log says of its topics
+    #[arg(long, value_name = "FILE")]
+    configs: Vec<PathBuf>,
     /// Where the journal is, if the settings don't say it and it is not in DATA_DIR/journal
     #[arg(long, value_name = "DIRECTORY")]
     journal_dir: Option<PathBuf>,
@@ -109,6 +115,7 @@ impl Arguments {
             dry_run: self.dry_run,
             json: self.json,
             set: self.set.into_iter().collect::<BTreeMap<_, _>>(),
+            configs: self.configs,
             config: self.config,
             journal_dir: self.journal_dir,
             scratch_dir: self.scratch_dir,

@@ -4,7 +4,6 @@ use super::Request;
 use anyhow::{Context, Result, bail};
 use engine::{
     journal::superblock_path,
-    kafka::META_PROPERTIES,
     log::{LogConfig, catalog_spec},
 };
 use server::{
@@ -82,11 +81,6 @@ impl Home {
 /// Why a directory without our catalog can't be worked on.
 fn no_thalweg(data_dir: &Path) -> String {
     let shown = data_dir.display();
-    if data_dir.join(META_PROPERTIES).is_file() {
-        return format!(
-            "{shown} is a Kafka's: its topics' settings are not in it. Kafka cleans it itself; Thalweg does once it has taken it over"
-        );
-    }
     match data_dir.parent() {
         Some(parent) if parent.join(catalog_spec().directory).is_dir() => {
             format!("{shown} is a partition, not a data directory: compact {} --topic TOPIC --partition N", parent.display())

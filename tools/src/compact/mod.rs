@@ -4,7 +4,8 @@
 //! args      what is asked for            home      what a directory is, its lock, and the settings of its broker
 //! choice    which partitions             session   the broker's own start, keeping and stop, on any disk
 //! report    what went of each partition  show      as text or JSON            watch     the progress bar
-//! broker    asking a running broker      wire      the request for that
+//! measure   what a partition takes
+//! broker    asking a running broker      wire      the request for that     kafka/    a stopped Kafka's directory
 //! ```
 //! There is one way to do it: `session` runs the broker's code over the directory. A dry run runs the same over an
 //! [`engine::disk::Overlay`], which keeps beside what is written; so the two can't differ.
@@ -13,6 +14,8 @@ pub mod args;
 mod broker;
 mod choice;
 mod home;
+mod kafka;
+mod measure;
 mod report;
 mod session;
 mod show;
@@ -21,7 +24,10 @@ mod wire;
 
 use anyhow::{Context, Result, bail};
 use choice::Choice;
-use engine::disk::{Disk, Overlay, UringDisk};
+use engine::{
+    disk::{Disk, Overlay, UringDisk},
+    log::catalog_spec,
+};
 use home::Home;
 use report::Report;
 use server::controller::now_ms;
@@ -53,6 +59,8 @@ pub struct Request {
     pub json: bool,
     /// Settings of topics that hold instead of their own.
     pub set: BTreeMap<String, String>,
+    /// Of a Kafka: what its configs are, as `thalweg import` takes it.
+    pub configs: Vec<PathBuf>,
     /// The broker's config file, if its own record is not to be used.
     pub config: Option<PathBuf>,
     /// Where the journal is, if neither the record nor the config file says it.
@@ -113,18 +121,18 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
         return broker::run(request, address, out);
     }
     let now_ms = clock(request.as_of_ms)?;
-    let home = Home::open(request)?;
+    let place = Place::open(request)?;
     let choice = Choice { topics: &request.topics, partitions: &request.partitions, set: &request.set };
     let watch = Watch::new(request.progress);
     let began = Instant::now();
-    let mut reports = on_a_ring(&home, async |disk| match request.dry_run {
-        true => dry(disk, request, &home, &choice, now_ms, &watch).await,
-        false => session::run(disk, &home, &choice, now_ms, &watch).await,
+    let mut reports = on_a_ring(&place, async |disk| match request.dry_run {
+        true => dry(disk, request, &place, &choice, now_ms, &watch).await,
+        false => place.keep(disk, &choice, now_ms, &watch).await,
     })??;
     if !request.set.is_empty() {
         // What goes of it anyway.
         let in_force = Choice { set: &BTreeMap::new(), ..choice };
-        let anyway = on_a_ring(&home, async |disk| dry(disk, request, &home, &in_force, now_ms, &watch).await)??;
+        let anyway = on_a_ring(&place, async |disk| dry(disk, request, &place, &in_force, now_ms, &watch).await)??;
         for (report, anyway) in reports.iter_mut().zip(anyway) {
             report.freed_anyway = Some(anyway.freed());
         }
@@ -144,12 +152,46 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     Ok(if is_whole { Outcome::Done } else { Outcome::Incomplete })
 }
 
+/// Whose directory it is.
+enum Place {
+    Thalweg(Home),
+    Kafka(kafka::Home),
+}
+
+impl Place {
+    fn open(request: &Request) -> Result<Place> {
+        let is_ours = request.data_dir.join(catalog_spec().directory).is_dir();
+        if !is_ours && kafka::is_kafkas(&request.data_dir) {
+            return kafka::Home::open(request).map(Place::Kafka);
+        }
+        if !request.configs.is_empty() {
+            bail!("--configs is for the directory of a Kafka: Thalweg's settings are in it, or in what --config names");
+        }
+        Home::open(request).map(Place::Thalweg)
+    }
+
+    async fn keep<D: Disk>(&self, disk: D, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
+        match self {
+            Place::Thalweg(home) => session::run(disk, home, choice, now_ms, watch).await,
+            Place::Kafka(home) => kafka::run(disk, home, choice, now_ms, watch).await,
+        }
+    }
+
+    /// A disk whose ring holds the directory's lock.
+    fn disk(&self) -> Result<UringDisk> {
+        Ok(match self {
+            Place::Thalweg(home) => UringDisk::new(home.descriptor(), home.buffered())?,
+            Place::Kafka(home) => UringDisk::new(home.descriptor(), true)?,
+        })
+    }
+}
+
 /// The same on an overlay.
-async fn dry(disk: UringDisk, request: &Request, home: &Home, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
+async fn dry(disk: UringDisk, request: &Request, place: &Place, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
     let directory = request.scratch_dir.clone().unwrap_or_else(scratch_dir);
     let overlay = Overlay::new(disk, &directory)
         .with_context(|| format!("no temporary file can be made in {}: --scratch-dir names another directory", directory.display()))?;
-    session::run(overlay, home, choice, now_ms, watch).await
+    place.keep(overlay, choice, now_ms, watch).await
 }
 
 /// The clock, or the one of the dry run that is to be repeated.
@@ -171,10 +213,10 @@ fn scratch_dir() -> PathBuf {
 }
 
 /// Runs `work` with a disk whose ring holds the directory's lock.
-fn on_a_ring<T>(home: &Home, work: impl AsyncFnOnce(UringDisk) -> T) -> Result<T> {
+fn on_a_ring<T>(place: &Place, work: impl AsyncFnOnce(UringDisk) -> T) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let disk = UringDisk::new(home.descriptor(), home.buffered())?;
+        let disk = place.disk()?;
         let driver = tokio::task::spawn_local({
             let disk = disk.clone();
             async move { disk.run().await }
@@ -183,36 +225,4 @@ fn on_a_ring<T>(home: &Home, work: impl AsyncFnOnce(UringDisk) -> T) -> Result<T
         driver.abort();
         Ok(result)
     })
-}
-
-/// What the segments of a partition take, with their indexes.
-pub(crate) async fn measure<D: Disk>(disk: &D, directory: &Path) -> Result<Size> {
-    let entries = match disk.list(directory).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        entries => entries.with_context(|| format!("can't list {}", directory.display()))?,
-    };
-    let files = || entries.iter().filter(|entry| !entry.is_dir && is_of_segment(&entry.name));
-    Ok(Size {
-        bytes: files().map(|entry| entry.bytes).sum(),
-        segments: files().filter(|entry| entry.name.ends_with(".log")).count() as u64,
-    })
-}
-
-/// True of a segment's log and indexes, also under the names that a swap gives them; not of checkpoints, which every stop writes
-/// anew.
-fn is_of_segment(name: &str) -> bool {
-    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
-    digits == OFFSET_DIGITS && !name.ends_with(".snapshot")
-}
-
-/// Digits of a base offset in the name of a file.
-const OFFSET_DIGITS: usize = 20;
-
-/// What the segments of a partition take on the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Size {
-    /// Bytes of all their files.
-    pub(crate) bytes: u64,
-    /// How many there are.
-    pub(crate) segments: u64,
 }

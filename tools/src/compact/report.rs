@@ -1,6 +1,6 @@
 //! What was done of each partition, from what the engine tells while it does it.
 
-use super::{Size, choice::Chosen};
+use super::{choice::Chosen, measure::Size};
 use engine::{
     compaction::Gone,
     log::KeepEvent,
@@ -96,6 +96,8 @@ pub(crate) struct Report {
     pub(crate) log_start: i64,
     /// When something of it is due next, in ms.
     pub(crate) next_ms: Option<i64>,
+    /// What the files of a killed broker took more than the log had, in bytes: space in reserve. Below 0 if the journal had more.
+    pub(crate) reserved: i64,
     /// With `--set`: bytes that go without it at the next start.
     pub(crate) freed_anyway: Option<i64>,
     /// What could not be done.
@@ -113,7 +115,7 @@ impl Report {
         !self.removed.is_empty() || self.compaction.rounds > 0 || self.rolled > 0 || self.freed() != 0
     }
 
-    /// What is freed besides `.log` files: indexes, and space that an active segment had in reserve.
+    /// What is freed besides `.log` files: indexes.
     pub(crate) fn freed_beside(&self) -> i64 {
         let removed: u64 = self.removed.iter().map(|removed| removed.bytes).sum();
         self.freed() - removed as i64 - (self.compaction.bytes.0 as i64 - self.compaction.bytes.1 as i64)
@@ -163,6 +165,6 @@ impl Ledger {
         let notes = self.notes.borrow_mut().remove(&chosen.id).unwrap_or_default();
         let Notes { removed, compaction, rolled, failures, .. } = notes;
         let next_ms = next_ms.filter(|at_ms| *at_ms > self.now_ms);
-        Report { chosen, before, after, removed, compaction, rolled, log_start, next_ms, freed_anyway: None, failures }
+        Report { chosen, before, after, removed, compaction, rolled, log_start, next_ms, reserved: 0, freed_anyway: None, failures }
     }
 }

@@ -2,10 +2,10 @@
 //! of it.
 
 use super::{
-    Report, Size,
+    Report,
     choice::{Choice, Chosen, choose},
     home::Home,
-    measure,
+    measure::{End, Files},
     report::Ledger,
     watch::Watch,
 };
@@ -17,7 +17,10 @@ use engine::{
     partition::PartitionId,
 };
 use server::{catalog::Catalog, keeping::KEYS_BYTES_MAX};
-use std::{collections::BTreeSet, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// Does all that is due at `now_ms` of the chosen partitions. What it does to the others is what any start does.
 pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
@@ -25,9 +28,11 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     let start = Start::read(&disk, home.log(), rand::random()).await?;
     let catalog = Catalog::from_bytes(start.catalog())?;
     let (specs, chosen) = choose(choice, &catalog, home.settings())?;
-    let before = sizes(&disk, home, &chosen).await?;
+    let before = files(&disk, home, &chosen).await?;
     // As many cores as the last start had: nobody moves.
     let cores = start.finish(catalog.cores().max(1), specs, catalog.leader_epoch()).await?;
+    let ends: BTreeMap<PartitionId, End> =
+        cores.iter().flat_map(|core| &core.partitions).map(|recovered| (recovered.spec.id, End::of(recovered))).collect();
     let ledger = Rc::new(Ledger::new(now_ms));
     let mut open = Vec::new();
     for (core, start) in cores.into_iter().enumerate() {
@@ -47,20 +52,23 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     // Every job has emptied its own; a Kafka that is given this directory would take it for a partition.
     let _ = disk.remove_dir(&home.log().data_dir.join(SCRATCH)).await;
     mark_clean(&disk, home.log()).await?;
-    let after = sizes(&disk, home, &chosen).await?;
+    let after = files(&disk, home, &chosen).await?;
     let mut reports = Vec::new();
     for (at, chosen) in chosen.into_iter().enumerate() {
-        reports.push(ledger.report(chosen, (before[at], after[at]), starts[at], nexts[at]));
+        let found = before[at].size();
+        let settled = ends.get(&chosen.id).map_or(found, |end| before[at].settled(end, &after[at]));
+        let report = ledger.report(chosen, (settled, after[at].size()), starts[at], nexts[at]);
+        reports.push(Report { reserved: found.bytes as i64 - settled.bytes as i64, ..report });
     }
     Ok(reports)
 }
 
-async fn sizes<D: Disk>(disk: &D, home: &Home, chosen: &[Chosen]) -> Result<Vec<Size>> {
-    let mut sizes = Vec::with_capacity(chosen.len());
+async fn files<D: Disk>(disk: &D, home: &Home, chosen: &[Chosen]) -> Result<Vec<Files>> {
+    let mut all = Vec::with_capacity(chosen.len());
     for chosen in chosen {
-        sizes.push(measure(disk, &home.log().data_dir.join(chosen.directory())).await?);
+        all.push(Files::list(disk, &home.log().data_dir.join(chosen.directory())).await?);
     }
-    Ok(sizes)
+    Ok(all)
 }
 
 /// The log of a core, running.

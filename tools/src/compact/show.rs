@@ -53,6 +53,7 @@ fn command(request: &Request, run: &Run) -> String {
     let mut words = vec!["compact".to_owned(), request.data_dir.display().to_string()];
     words.extend(request.topics.iter().flat_map(|topic| ["--topic".to_owned(), topic.clone()]));
     words.extend(request.partitions.iter().flat_map(|partition| ["--partition".to_owned(), partition.to_string()]));
+    words.extend(request.configs.iter().flat_map(|path| ["--configs".to_owned(), path.display().to_string()]));
     for (name, path) in [("--config", &request.config), ("--journal-dir", &request.journal_dir)] {
         words.extend(path.iter().flat_map(|path| [name.to_owned(), path.display().to_string()]));
     }
@@ -116,7 +117,10 @@ fn partition(report: &Report, run: &Run, out: &mut dyn Write) -> Result<()> {
         }
     }
     if report.freed_beside() != 0 {
-        writeln!(out, "  {:<18} {} bytes: indexes, reserved space", "beside", signed(report.freed_beside()))?;
+        writeln!(out, "  {:<18} {} bytes: indexes", "beside", signed(report.freed_beside()))?;
+    }
+    if report.reserved > 0 {
+        writeln!(out, "  {:<18} {} bytes, which the killed broker's active segment had; not counted", "in reserve", report.reserved)?;
     }
     if let Some(freed) = report.freed_anyway {
         writeln!(out, "  {:<18} {freed} bytes go at the next start, with the settings in force", "by itself")?;
@@ -195,7 +199,7 @@ fn json_partition(report: &Report, run: &Run) -> Value {
     json!({
         "type": "partition", "topic": report.chosen.topic, "partition": report.chosen.partition, "policy": report.chosen.policy,
         "dryRun": run.dry_run, "bytesBefore": report.before.bytes, "bytesAfter": report.after.bytes, "bytesFreed": report.freed(),
-        "bytesFreedAnyway": report.freed_anyway,
+        "bytesFreedAnyway": report.freed_anyway, "bytesReserved": report.reserved,
         "segmentsBefore": report.before.segments, "segmentsAfter": report.after.segments,
         "freed": {
             "retention.ms": of(Why::Age), "retention.bytes": of(Why::Size), "log start": of(Why::LogStart),

@@ -92,7 +92,7 @@ pub struct Arguments {
     /// No colours and no progress bar
     #[arg(long, action = ArgAction::SetTrue)]
     no_color: bool,
-    /// Where the journal is, if not in DATA_DIR/journal
+    /// Where the journal is, if neither in DATA_DIR/journal nor where the broker's settings say
     #[arg(long, value_name = "DIRECTORY")]
     journal_dir: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! args     what is asked for          inputs   what a path is, and what else lies beside it
 //! read/    files in windows, a walk over a log that may be growing, where to begin it
+//! journal/ what a log has in the journal only, laid over its segment
 //! show/    batches, records and everything else, in Kafka's lines, aligned or as JSON      decode/  internal topics' records
 //! verify/  what is wrong, where, and what to do                                            repair/  doing it
 //! summary/ a log in one page
@@ -13,6 +14,7 @@
 pub mod args;
 mod decode;
 mod inputs;
+mod journal;
 mod progress;
 mod read;
 mod repair;
@@ -23,9 +25,11 @@ mod verify;
 
 pub use read::BytesAt;
 pub use select::{Range, Select};
+pub(crate) use show::decode_offsets;
 pub use show::{Form, Format, Look};
 
 use anyhow::Result;
+use journal::Journals;
 use std::{io::Write, path::PathBuf};
 
 /// What is done with the paths.
@@ -109,13 +113,13 @@ impl Outcome {
 /// # Errors
 /// A path that can't be read, or holds nothing that is known; the sink's.
 pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
-    let mut worst = Outcome::Clean;
+    let (mut worst, journals) = (Outcome::Clean, Journals::default());
     for path in &request.paths {
         let found = match request.mode {
-            Mode::Print => show::print(path, request, out)?,
-            Mode::Summary => summary::print(path, request, out)?,
-            Mode::Verify => verify::print(path, request, out)?,
-            Mode::Repair { yes } => repair::run(path, request, yes, out)?,
+            Mode::Print => show::print(path, request, &journals, out)?,
+            Mode::Summary => summary::print(path, request, &journals, out)?,
+            Mode::Verify => verify::print(path, request, &journals, out)?,
+            Mode::Repair { yes } => repair::run(path, request, yes, &journals, out)?,
         };
         worst = worst.max(found);
     }

@@ -77,10 +77,8 @@ impl Look {
         plan::range(&self.sealed, self.front_base, first_dirty, limit.min(self.last_stable).min(self.front_base))
     }
 
-    /// A checkpoint that can't be right counts as none, as in Kafka.
     fn first_dirty(&self, noted: Option<i64>) -> i64 {
-        let start = self.log_start.max(self.sealed[0].base_offset);
-        noted.filter(|noted| (start..=self.front_base).contains(noted)).unwrap_or(start)
+        plan::first_dirty(noted, self.log_start, self.sealed[0].base_offset, self.front_base)
     }
 }
 
@@ -144,13 +142,8 @@ async fn lag_limit<D: Disk>(
             continue;
         }
         let newest = super::retention::newest(core, id, &seen.directory, segment.base_offset).await?;
-        // A timestamp in the future holds it no longer than one of now would.
-        let newest = match (newest, segment.written_ms) {
-            (Some(newest), Some(written)) => Some(newest.min(written)),
-            (newest, written) => newest.or(written),
-        };
-        if let Some(ends) = newest.map(|newest| newest.saturating_add(lag_ms)).filter(|ends| *ends >= now_ms) {
-            return Ok((segment.base_offset, Some(ends + 1)));
+        if let Some(until) = plan::held_until(newest, segment.written_ms, lag_ms, now_ms) {
+            return Ok((segment.base_offset, Some(until)));
         }
     }
     Ok((i64::MAX, None))
@@ -169,8 +162,8 @@ async fn overdue<D: Disk>(
     let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX && range.dirty_bytes > 0) else { return Ok((false, None)) };
     let failed = |error| (seen.directory.clone(), error);
     let first = first_timestamp(core, &seen.directory, oldest.base_offset).await.map_err(failed)?;
-    let ends = first.map_or(now_ms, |first| first.saturating_add(lag_ms).saturating_add(1));
-    Ok((ends <= now_ms, Some(ends).filter(|ends| *ends > now_ms)))
+    let ends = plan::overdue_at(first, lag_ms, now_ms);
+    Ok((ends.is_some_and(|ends| ends <= now_ms), ends.filter(|ends| *ends > now_ms)))
 }
 
 impl Keeper {

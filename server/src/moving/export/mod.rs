@@ -101,12 +101,21 @@ struct Plan {
     groups: Groups,
     /// Topic, partition and first offset, where this is within a segment.
     log_starts: Vec<(String, usize, i64)>,
+    /// What the operator should know.
+    notes: Vec<String>,
 }
 
 impl Plan {
     fn of(source: &Stopped, config: &Config, chosen: &BTreeSet<String>, to: &Path) -> Result<Plan> {
-        let mut plan =
-            Plan { topics: Vec::new(), tasks: Vec::new(), bytes: 0, sizes: Vec::new(), groups: Groups::default(), log_starts: Vec::new() };
+        let mut plan = Plan {
+            topics: Vec::new(),
+            tasks: Vec::new(),
+            bytes: 0,
+            sizes: Vec::new(),
+            groups: Groups::default(),
+            log_starts: Vec::new(),
+            notes: Vec::new(),
+        };
         for topic in chosen.iter().filter_map(|name| source.catalog.topic(name)) {
             let mut topic_bytes = 0;
             for (index, from) in source.directories(&topic.name)?.into_iter().enumerate() {
@@ -129,6 +138,7 @@ impl Plan {
                     configs.insert(setting.name.to_owned(), value);
                 }
             }
+            plan.notes.extend(unsatisfied(&topic.name, &configs));
             plan.topics.push(Topic { name: topic.name.clone(), partitions: topic.partitions.len(), configs });
         }
         plan.groups = Groups::read(&source.directories(CONSUMER_OFFSETS)?, false)?;
@@ -144,6 +154,7 @@ impl Plan {
             println!("{:width$}  {:>10}  {:>10}  {}", topic.name, topic.partitions, size::show(*bytes), configs.join(" "));
         }
         println!("{} groups with {} offsets on these topics", self.groups.offsets.len(), self.groups.count());
+        self.notes.iter().for_each(|note| println!("note: {note}"));
     }
 
     fn write(&self, to: &Path) -> Result<()> {
@@ -167,7 +178,7 @@ impl Plan {
         let groups = self.write_groups(to)?;
         let log_starts = self.write_log_starts(to)?;
         let commands = script::commands(&self.topics, &groups, log_starts);
-        files::write(&to.join(SCRIPT), script::text(&commands).as_bytes())?;
+        files::write(&to.join(SCRIPT), script::text(&commands, &self.notes).as_bytes())?;
         for directory in [to.join(PARTITIONS), to.join(GROUPS), to.to_path_buf()] {
             files::sync_dir(&directory)?;
         }
@@ -218,6 +229,14 @@ impl Plan {
     }
 }
 
+/// `min.insync.replicas` means nothing on one machine, and stays what the topic says; the Kafka takes it at its word.
+fn unsatisfied(topic: &str, configs: &Configs) -> Option<String> {
+    let wanted: u32 = configs.get("min.insync.replicas")?.trim().parse().ok().filter(|wanted| *wanted > 1)?;
+    Some(format!(
+        "{topic} has min.insync.replicas={wanted}, and is created with one replica: until a reassignment has given it {wanted},          that Kafka refuses what producers with acks=all send (NOT_ENOUGH_REPLICAS)"
+    ))
+}
+
 fn show_steps(to: &Path, commands: &script::Commands) {
     let script = to.join(SCRIPT);
     let script = script.display();
@@ -262,6 +281,13 @@ mod tests {
         assert_eq!(csv_name("../a b", 0), "%2e%2e%2fa%20b.csv");
         assert_eq!(csv_name("", 3), "group%3.csv");
         assert_eq!(csv_name(&"x".repeat(300), 7), "group%7.csv");
+    }
+
+    #[test]
+    fn what_one_replica_cannot_satisfy_is_said_and_left_as_it_is() {
+        let said = |value: &str| unsatisfied("orders", &Configs::from([("min.insync.replicas".into(), value.into())]));
+        assert!(said("2").is_some_and(|note| note.contains("orders has min.insync.replicas=2") && note.contains("acks=all")));
+        assert_eq!((said("1"), unsatisfied("orders", &Configs::new())), (None, None));
     }
 
     #[test]

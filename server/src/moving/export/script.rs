@@ -43,13 +43,14 @@ pub(super) fn commands(topics: &[Topic], groups: &[(String, String)], log_starts
     Commands { create: create.collect(), finish: starts.into_iter().chain(offsets).collect() }
 }
 
-/// The whole script.
-pub(super) fn text(commands: &Commands) -> String {
+/// The whole script; `notes` are for whoever runs it.
+pub(super) fn text(commands: &Commands, notes: &[String]) -> String {
     let block = |commands: &[String]| match commands {
         [] => "    :\n".to_owned(),
         some => some.iter().map(|line| format!("    run {line}\n")).collect(),
     };
-    TEMPLATE.replace("@CREATE@", &block(&commands.create)).replace("@FINISH@", &block(&commands.finish))
+    let notes: String = notes.iter().map(|note| format!("# Note: {note}\n")).collect();
+    TEMPLATE.replace("@NOTES@", &notes).replace("@CREATE@", &block(&commands.create)).replace("@FINISH@", &block(&commands.finish))
 }
 
 /// A word as the shell takes it literally.
@@ -70,7 +71,7 @@ const TEMPLATE: &str = r#"#!/bin/sh
 # BOOTSTRAP  its address                              (localhost:9092)
 # LOG_DIR    its log.dirs, separated by commas        (needed by lay-in)
 # KAFKA_BIN  where kafka-topics.sh and the others are (found in PATH if it is not set)
-set -eu
+@NOTES@set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)
 : "${BOOTSTRAP:=localhost:9092}"
 
@@ -159,7 +160,8 @@ mod tests {
         );
         assert!(commands.finish[0].contains("kafka-delete-records.sh"));
         assert!(commands.finish[1].contains(r"--group 'it'\''s mine' --from-file"));
-        let text = text(&commands);
+        let text = text(&commands, &["orders is large".to_owned()]);
+        assert!(text.contains("\n# Note: orders is large\nset -eu\n"));
         assert!(!text.contains('@') || !text.contains("@CREATE@") && !text.contains("@FINISH@"));
     }
 }

@@ -131,6 +131,13 @@ impl Known {
         Ok(resolved)
     }
 
+    /// True if a part of the topic may be in another storage only (KIP-405).
+    pub(super) fn is_tiered(&self, topic: &str) -> bool {
+        let described = self.described.get(topic).map(|described| &described.set);
+        let of_metadata = self.metadata.as_ref().and_then(|all| all.get(&(TOPIC, topic.to_owned())));
+        described.or(of_metadata).and_then(|own| own.get("remote.storage.enable")).is_some_and(|value| value == "true")
+    }
+
     fn take_own(&self, topic: &str, name: &str, value: &str, resolved: &mut Resolved) -> Result<()> {
         let Some(setting) = topic_configs::find(name) else {
             resolved.notes.push(format!("{topic}: {name}={value} is not known here and is left out"));

@@ -49,14 +49,26 @@ pub(super) struct Kafka {
 impl Kafka {
     /// Reads the directories and holds their locks.
     pub(super) fn open(paths: &[PathBuf]) -> Result<Kafka> {
-        let mut kafka = Kafka { topics: BTreeMap::new(), metadata: None, node_id: None, clean: true, _locks: Vec::new() };
+        let mut kafka = Kafka::none();
         for path in paths {
-            kafka.add(path)?;
+            kafka.add(path, true)?;
         }
         Ok(kafka)
     }
 
-    fn add(&mut self, path: &Path) -> Result<()> {
+    /// Reads a directory whose lock the caller holds. (A process that takes a record lock twice gives up the first, and with any
+    /// descriptor of the file that it closes all of them.)
+    pub(super) fn of_locked(path: &Path) -> Result<Kafka> {
+        let mut kafka = Kafka::none();
+        kafka.add(path, false)?;
+        Ok(kafka)
+    }
+
+    fn none() -> Kafka {
+        Kafka { topics: BTreeMap::new(), metadata: None, node_id: None, clean: true, _locks: Vec::new() }
+    }
+
+    fn add(&mut self, path: &Path, lock: bool) -> Result<()> {
         let names = files::names(path)?;
         if path.join(catalog_spec().directory).exists() {
             bail!("{} is a data directory of Thalweg, not of a Kafka", path.display());
@@ -65,7 +77,9 @@ impl Kafka {
         if properties.is_none() && !names.iter().any(|name| path.join(name).join(PARTITION_METADATA).exists()) {
             bail!("{} is no log directory of a Kafka: neither {META_PROPERTIES} nor a partition is in it", path.display());
         }
-        self._locks.push(moving::lock(path)?);
+        if lock {
+            self._locks.push(moving::lock(path)?);
+        }
         let node = properties.iter().flat_map(|text| text.lines()).find_map(|line| line.strip_prefix("node.id="));
         self.node_id = self.node_id.take().or(node.map(|id| id.trim().to_owned()));
         let clean = path.join(CLEAN_SHUTDOWN).exists();

@@ -12,6 +12,7 @@ mod configs;
 mod kafka;
 mod metadata;
 mod offsets;
+pub mod stopped;
 mod target;
 mod transactions;
 

@@ -36,7 +36,7 @@ pub(super) struct Running {
 
 /// True if a broker has run on this directory.
 pub(super) fn exists(config: &Config) -> bool {
-    config.log.data_dir.join("__catalog-0").is_dir()
+    config.log.data_dir.join(catalog_spec().directory).is_dir()
 }
 
 /// Directories of partitions that were copied in by hand: a start would take them over without their configs.

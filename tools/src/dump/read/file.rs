@@ -1,16 +1,23 @@
-//! A file's bytes by position. The file may be growing.
+//! A file's bytes by position. The file may be growing, and a part of it may be in a journal still.
 
-use super::ahead::{Ahead, Chunk};
-use anyhow::{Context, Result};
+use super::{
+    ahead::Ahead,
+    direct::{Chunk, Direct},
+};
+use crate::dump::journal::Overlay;
+use anyhow::{Context, Result, bail};
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 /// What is read at once, in bytes, if no more is asked for.
 const WINDOW_BYTES: usize = 1 << 20;
+/// How often bytes are read anew because the journal was begun anew meanwhile.
+const TRIES_MAX: usize = 20;
 
 /// A file's bytes, by position. Its size is taken once: what is written behind it later is not looked at.
 #[derive(Debug)]
@@ -23,6 +30,16 @@ pub struct BytesAt {
     ahead: Option<(Ahead, Chunk, u64)>,
     /// Behind the last byte that is not zero, once somebody has asked: finding it anew for each of many damages takes hours.
     content_end: Option<u64>,
+    laid: Option<Laid>,
+}
+
+/// What makes a file the image of a segment: the journal's bytes, and where they end.
+#[derive(Debug)]
+struct Laid {
+    overlay: Overlay,
+    file: Direct,
+    /// The size of the file itself.
+    file_bytes: u64,
 }
 
 impl BytesAt {
@@ -33,7 +50,7 @@ impl BytesAt {
     pub fn open(path: &Path) -> Result<BytesAt> {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
         let size = file.metadata().with_context(|| format!("can't look at {}", path.display()))?.len();
-        Ok(BytesAt { file, path: path.to_owned(), size, window: Vec::new(), window_at: 0, ahead: None, content_end: None })
+        Ok(BytesAt { file, path: path.to_owned(), size, window: Vec::new(), window_at: 0, ahead: None, content_end: None, laid: None })
     }
 
     /// Opens a file, to be read from `position` on to its end, fast and past the page cache.
@@ -42,9 +59,35 @@ impl BytesAt {
     /// The file system's, with the path.
     pub fn open_ahead(path: &Path, position: u64) -> Result<BytesAt> {
         let mut file = BytesAt::open(path)?;
-        let from = Ahead::floor(position);
+        let from = Direct::floor(position);
         file.ahead = Some((Ahead::start(path, from, file.size), Chunk::default(), from));
         Ok(file)
+    }
+
+    /// Its first `size` bytes with what a journal has of them laid over: the image of a segment.
+    pub(crate) fn laid(self, overlay: Overlay, size: u64) -> Result<BytesAt> {
+        let file = Direct::open(&self.path).with_context(|| format!("can't open {}", self.path.display()))?;
+        let laid = Laid { overlay, file, file_bytes: self.size };
+        Ok(BytesAt { size, laid: Some(laid), ..self })
+    }
+
+    /// What is behind `end` does not count. With `ahead` it is read from there on, fast, as far as the journal has nothing of it.
+    pub(crate) fn end_at(&mut self, end: u64, ahead: Option<u64>) {
+        (self.size, self.content_end) = (end, Some(end));
+        if let (Some(from), Some(laid)) = (ahead.map(Direct::floor), &self.laid) {
+            let until = Direct::floor(laid.overlay.begin().min(end));
+            self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until), Chunk::default(), from));
+        }
+    }
+
+    /// Of the image of a segment: the journal, and how long the segment's file is, in bytes.
+    pub(crate) fn journal(&self) -> Option<(&Path, u64)> {
+        self.laid.as_ref().map(|laid| (laid.overlay.path(), laid.file_bytes))
+    }
+
+    /// True if bytes of this range, which was the last that was asked for, come from the journal.
+    pub(crate) fn is_in_journal(&self, range: &Range<u64>) -> bool {
+        self.laid.as_ref().is_some_and(|laid| laid.overlay.holds(range))
     }
 
     /// Its size in bytes when it was opened.
@@ -75,7 +118,7 @@ impl BytesAt {
             Some(skip) => skip as usize,
             None => {
                 self.fill(position, (wanted.max(WINDOW_BYTES) as u64).min(left) as usize)?;
-                0
+                (position - self.window_at) as usize
             }
         };
         Ok(&self.window[skip..])
@@ -101,6 +144,13 @@ impl BytesAt {
     }
 
     fn fill(&mut self, position: u64, length: usize) -> Result<()> {
+        if let Some(laid) = &mut self.laid {
+            self.window_at = Direct::floor(position);
+            let length = (position - self.window_at) as usize + length;
+            self.window =
+                laid.window(self.window_at, length).with_context(|| format!("can't read {} at {position}", self.path.display()))?;
+            return Ok(());
+        }
         self.window.resize(length, 0);
         self.window_at = position;
         let mut read = 0;
@@ -156,5 +206,19 @@ impl BytesAt {
             end = begin;
         }
         Ok(0)
+    }
+}
+
+impl Laid {
+    /// The image's bytes from `position` on, the beginning of a block. What the file does not reach is the journal's.
+    fn window(&mut self, position: u64, length: usize) -> Result<Vec<u8>> {
+        for _ in 0..TRIES_MAX {
+            let mut window = self.file.read(position, length, 0)?.bytes().to_vec();
+            window.resize(length, 0);
+            if self.overlay.lay(position, &mut window)? {
+                return Ok(window);
+            }
+        }
+        bail!("{} is written faster than it can be read", self.overlay.path().display())
     }
 }

@@ -1,11 +1,13 @@
 //! Reading: files in bounded windows, and a walk over the batches of a log.
 
 mod ahead;
+mod direct;
 mod file;
 mod resync;
 mod seek;
 mod walk;
 
+pub(crate) use direct::{Chunk, Direct};
 pub use file::BytesAt;
 pub(crate) use seek::{can_be_skipped, start};
 pub(crate) use walk::{Batch, End, Seen, Tail, walk};

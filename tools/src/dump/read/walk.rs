@@ -17,6 +17,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) bytes: &'a [u8],
     /// Its CRC, where it is not what the header says.
     pub(crate) wrong: Option<Stop>,
+    /// Bytes of it are in the journal, and not in the segment yet.
+    pub(crate) in_journal: bool,
 }
 
 /// What a walk meets.
@@ -76,11 +78,13 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
         match Scanner::new(position, 0, i32::MIN).step(window, size.saturating_sub(position)) {
             Step::Need(bytes) if bytes <= BATCH_BYTES_MAX => needed = bytes,
             Step::Batch(header) => {
-                let batch = Batch { position, header, bytes: &window[..header.size()], wrong: None };
-                if !each(Seen::Batch(batch))? {
+                let end = position + header.size() as u64;
+                let in_journal = file.is_in_journal(&(position..end));
+                let bytes = &file.at(position, header.size())?[..header.size()];
+                if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, in_journal }))? {
                     return Ok(None);
                 }
-                (position, needed, next_offset) = (position + header.size() as u64, 0, header.next_offset());
+                (position, needed, next_offset) = (end, 0, header.next_offset());
             }
             step => {
                 let stop = match step {
@@ -91,7 +95,7 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
                     Behind::Misplaced(header) => {
                         let window = file.at(position, header.size())?;
                         let Some(bytes) = window.get(..header.size()) else { continue };
-                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: None }))? {
+                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, in_journal: false }))? {
                             return Ok(None);
                         }
                         (position, needed) = (position + header.size() as u64, 0);
@@ -99,7 +103,7 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
                     Behind::Batch(header) => {
                         let window = file.at(position, header.size())?;
                         let Some(bytes) = window.get(..header.size()) else { continue };
-                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: Some(stop) }))? {
+                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: Some(stop), in_journal: false }))? {
                             return Ok(None);
                         }
                         (position, needed) = (position + header.size() as u64, 0);

@@ -7,9 +7,10 @@ mod log;
 use super::{
     Mode, Outcome, Request,
     inputs::{Home, Known},
+    journal::{Journals, is_clean, journal_dir},
     progress::Progress,
     show::Printer,
-    verify::{self, Finding, Fix, Part, Totals, is_journal_clean, journal_dir},
+    verify::{self, Finding, Fix, Part, Totals},
 };
 use anyhow::{Context, Result, bail};
 use engine::segment::{EpochStart, FileKind, encode_epochs, file_name};
@@ -22,23 +23,33 @@ use std::{
 };
 
 /// Verifies what is at `path`, shows what is to be done, asks, does it, and verifies again.
-pub(crate) fn run(path: &Path, request: &Request, yes: bool, out: &mut dyn Write) -> Result<Outcome> {
+pub(crate) fn run(path: &Path, request: &Request, yes: bool, journals: &Journals, out: &mut dyn Write) -> Result<Outcome> {
     let quiet = Request { progress: request.progress, mode: Mode::Verify, ..request.clone() };
     for part in verify::parts(path)? {
         let Part::Partition { directory, only } = part else { continue };
-        partition(&directory, only, &quiet, yes, out)?;
+        partition(&directory, only, &quiet, yes, journals, out)?;
     }
-    verify::print(path, &quiet, out)
+    verify::print(path, &quiet, journals, out)
 }
 
-fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, out: &mut dyn Write) -> Result<()> {
+fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, journals: &Journals, out: &mut dyn Write) -> Result<()> {
     let home = Home::of(directory);
     let _lock = Lock::exclusive(&home.data_dir, "stop it first")?;
     let _other = home.other_dir.as_deref().map(|other| Lock::exclusive(other, "stop it first")).transpose()?;
     let (mut totals, progress) = (Totals::default(), Progress::new(false, 0));
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {
-        let found = verify::verify_partition(directory, only, request, &progress, &mut totals)?;
+        let found = verify::verify_partition(directory, only, request, journals, &progress, &mut totals)?;
+        if home.mark.is_some()
+            && found.iter().any(|finding| finding.fix.is_some())
+            && !(home.clean || is_clean(&journal_dir(&home, request)))
+        {
+            bail!(
+                "{} was not stopped cleanly, and nothing was repaired: a part of its data is in the journal only. Start the broker once, which \
+                 puts right what a crash leaves, stop it, and repair what is then still wrong",
+                home.data_dir.display()
+            );
+        }
         let active = super::inputs::Listing::of(directory)?.segments().last().copied();
         let is_journals = |finding: &Finding| home.mark.is_some() && moves_the_end(finding, active);
         if found.iter().any(is_journals) {
@@ -48,13 +59,6 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         let fixable: Vec<Finding> = found.into_iter().filter(|finding| finding.fix.is_some() && !is_journals(finding)).collect();
         if fixable.is_empty() {
             return Ok(());
-        }
-        if home.mark.is_some() && !(home.clean || is_journal_clean(&journal_dir(&home, request))) {
-            bail!(
-                "{} was not stopped cleanly: a part of its data is in the journal only. Start the broker, which recovers it, stop it, and \
-                 repair what is then still wrong",
-                home.data_dir.display()
-            );
         }
         let mut printer = Printer::new(&request.look, out);
         fixable.iter().try_for_each(|finding| finding.print(&mut printer))?;

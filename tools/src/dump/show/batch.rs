@@ -7,6 +7,7 @@ use super::{
 use crate::dump::{
     Outcome, Request,
     decode::{Decoded, Decoding},
+    journal::{Journals, Opened, open},
     read::{Batch, BytesAt, Doubt, End, Seen, Tail, start, walk},
     verify::is_in_motion,
 };
@@ -15,7 +16,7 @@ use engine::batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Recor
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
-pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
+pub(super) fn print(path: &Path, base_offset: i64, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
     let mut from = start(path, base_offset, &request.select)?;
     let decoding = Decoding::of(request.decoder, path);
     out.heading(&format!("Log starting offset: {base_offset}"))?;
@@ -25,9 +26,12 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut 
         return Ok(worst);
     }
     let mut doubt = Doubt::of(path);
+    let mut place = Place::default();
     loop {
         let mut again = false;
-        let end = walk(&mut BytesAt::open(path)?, from, base_offset, |seen| {
+        let Opened { mut file, unknown } = open(path, base_offset, None, request, journals)?;
+        place.begins(file.journal().map(|(journal, _)| journal), unknown, out)?;
+        let end = walk(&mut file, from, base_offset, |seen| {
             let position = seen.position();
             if seen.is_bad() {
                 (again, from) = (doubt.again(position), position);
@@ -35,11 +39,13 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut 
                     return Ok(false);
                 }
             }
-            let bad = seen.is_bad() && !is_in_motion(path, base_offset, position, request);
+            let bad = seen.is_bad() && !is_in_motion(path, base_offset, position, request, journals);
             worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
             match seen {
                 Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
-                Seen::Batch(batch) if bad || batch.wrong.is_none() => left -= u64::from(of_batch(&batch, request, decoding, out)?),
+                Seen::Batch(batch) if bad || batch.wrong.is_none() => {
+                    left -= u64::from(of_batch(&batch, request, decoding, &mut place, out)?);
+                }
                 Seen::Damage { from, to, stop } if bad => {
                     out.damage(Some(from), &format!("Found {} invalid bytes: position {from}: {stop}", to - from))?;
                 }
@@ -49,25 +55,73 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, out: &mut 
         })?;
         match end {
             _ if again => {}
-            Some(end) => return Ok(worst.max(of_end(path, base_offset, &end, request, out)?)),
+            Some(end) => {
+                let moves = is_in_motion(path, base_offset, end.position, request, journals);
+                return Ok(worst.max(of_end(&file, &end, moves, out)?));
+            }
             None => return Ok(worst),
         }
     }
 }
 
-/// What is said of the end; an end that may be in motion, or in the journal, is no damage.
-fn of_end(path: &Path, base_offset: i64, end: &End, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
-    let (position, rest) = (end.position, end.size - end.position);
+/// Where the batches that are shown come from: it is told where that changes.
+#[derive(Default)]
+struct Place {
+    journal: Option<String>,
+    unknown: Option<String>,
+    in_journal: bool,
+}
+
+impl Place {
+    fn begins(&mut self, journal: Option<&Path>, unknown: Option<String>, out: &mut Printer<'_>) -> Result<()> {
+        self.journal = journal.map(|path| path.display().to_string());
+        if let Some(why) = unknown.as_ref().filter(|_| self.unknown.is_none()) {
+            out.note(None, &format!("What is in the journal only is not shown: {why}"))?;
+        }
+        self.unknown = unknown;
+        Ok(())
+    }
+
+    fn at(&mut self, batch: &Batch<'_>, out: &mut Printer<'_>) -> Result<()> {
+        if batch.in_journal == self.in_journal {
+            return Ok(());
+        }
+        self.in_journal = batch.in_journal;
+        match &self.journal {
+            Some(journal) if self.in_journal => out.heading(&format!("-- in the journal, {journal}, and not in the segment yet: --")),
+            _ => out.heading("-- in the segment: --"),
+        }
+    }
+}
+
+/// What is said of the end; an end that `moves`, or may be in the journal, is no damage.
+fn of_end(file: &BytesAt, end: &End, moves: bool, out: &mut Printer<'_>) -> Result<Outcome> {
+    let position = end.position;
+    let allocated = |rest: u64| format!("{rest} bytes from position {position} on are allocated and not written");
+    if let Some((_, file_bytes)) = file.journal() {
+        if position < end.size {
+            out.damage(
+                Some(position),
+                &format!("The journal says that the segment is whole up to {}; there is no batch at {position}", end.size),
+            )?;
+            return Ok(Outcome::Corrupt);
+        }
+        if file_bytes > position {
+            out.note(Some(position), &allocated(file_bytes - position))?;
+        }
+        return Ok(Outcome::Clean);
+    }
+    let rest = end.size - position;
     match end.tail {
         Tail::Whole => {}
-        Tail::Allocated => out.note(Some(position), &format!("{rest} bytes from position {position} on are allocated and not written"))?,
+        Tail::Allocated => out.note(Some(position), &allocated(rest))?,
         Tail::Unfinished => {
             let text = "is not whole here yet: its end is in the journal, is being written, or was cut off";
             out.note(Some(position), &format!("The batch at position {position} {text}"))?;
         }
         Tail::Garbage(stop) => {
-            let text = format!("Found {rest} invalid bytes at the end of {}: position {position}: {stop}", path.display());
-            if is_in_motion(path, base_offset, position, request) {
+            let text = format!("Found {rest} invalid bytes at the end of {}: position {position}: {stop}", file.path().display());
+            if moves {
                 out.note(Some(position), &format!("{text}: not written yet, or in the journal"))?;
             } else {
                 out.damage(Some(position), &text)?;
@@ -79,17 +133,19 @@ fn of_end(path: &Path, base_offset: i64, end: &End, request: &Request, out: &mut
 }
 
 /// Prints a batch that is wanted; whether it was.
-fn of_batch(batch: &Batch<'_>, request: &Request, decoding: Decoding, out: &mut Printer<'_>) -> Result<bool> {
+fn of_batch(batch: &Batch<'_>, request: &Request, decoding: Decoding, place: &mut Place, out: &mut Printer<'_>) -> Result<bool> {
     let select = &request.select;
     if !select.batch(&batch.header) {
         return Ok(false);
     }
     if !request.records && !select.needs_records() {
+        place.at(batch, out)?;
         return out.line(&batch_line(batch)).map(|()| true);
     }
     let payload = payload(&batch.header, batch.bytes, DECOMPRESSED_BYTES_MAX);
     let mut printed = !select.needs_records();
     if printed {
+        place.at(batch, out)?;
         out.line(&batch_line(batch))?;
     }
     let payload = match &payload {
@@ -107,6 +163,7 @@ fn of_batch(batch: &Batch<'_>, request: &Request, decoding: Decoding, out: &mut 
         match record {
             Ok(record) if select.record(&batch.header, &record) => {
                 if !printed {
+                    place.at(batch, out)?;
                     out.line(&batch_line(batch))?;
                 }
                 printed = true;
@@ -143,6 +200,7 @@ fn batch_line(batch: &Batch<'_>) -> Line {
         .text("compresscodec", codec)
         .int("crc", header.crc())
         .bool("isvalid", batch.wrong.is_none())
+        .with("inJournal", Value::Hidden(json!(batch.in_journal)))
 }
 
 fn record_line(header: &Header, record: &Record<'_>, look: &Look, decoding: Decoding) -> Line {

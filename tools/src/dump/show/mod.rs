@@ -17,6 +17,7 @@ pub(crate) use text::{Shown, size_text};
 use super::{
     Outcome, Request,
     inputs::{Known, Listing},
+    journal::Journals,
     read::{can_be_skipped, small},
 };
 use anyhow::{Result, bail};
@@ -27,12 +28,12 @@ use std::{
 };
 
 /// Prints what is at `path`: a file, a partition's directory, the journal's, or a whole data directory.
-pub(crate) fn print(path: &Path, request: &Request, out: &mut dyn Write) -> Result<Outcome> {
+pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &mut dyn Write) -> Result<Outcome> {
     let mut printer = Printer::new(&request.look, out);
-    if path.is_dir() { directory(path, request, &mut printer) } else { file(path, request, &mut printer) }
+    if path.is_dir() { directory(path, request, journals, &mut printer) } else { file(path, request, journals, &mut printer) }
 }
 
-fn directory(path: &Path, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
+fn directory(path: &Path, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
     let listing = Listing::require(path)?;
     let segments = listing.segments();
     let mut worst = Outcome::Clean;
@@ -52,11 +53,11 @@ fn directory(path: &Path, request: &Request, out: &mut Printer<'_>) -> Result<Ou
         let mut of_file = request.clone();
         of_file.select.batches_max = left;
         let before = out.batches();
-        worst = worst.max(or_gone(file(path, &of_file, out))?);
+        worst = worst.max(or_gone(file(path, &of_file, journals, out))?);
         left = left.map(|left| left.saturating_sub(out.batches() - before));
     }
     for path in &listing.directories {
-        worst = worst.max(match directory(path, request, out) {
+        worst = worst.max(match directory(path, request, journals, out) {
             // A partition that was only just created, or deleted, is no error.
             Err(_) if std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none()) => Outcome::Clean,
             other => other?,
@@ -73,7 +74,7 @@ pub(crate) fn or_gone<T: Default>(found: Result<T>) -> Result<T> {
     }
 }
 
-fn file(path: &Path, request: &Request, out: &mut Printer<'_>) -> Result<Outcome> {
+fn file(path: &Path, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
     let known = Known::require(path)?;
     if !path.is_file() {
         let error = std::fs::metadata(path).err().unwrap_or_else(|| io::Error::other("it is no file"));
@@ -81,7 +82,7 @@ fn file(path: &Path, request: &Request, out: &mut Printer<'_>) -> Result<Outcome
     }
     out.file(path)?;
     match known {
-        Known::Segment(base_offset, FileKind::Log) => return batch::print(path, base_offset, request, out),
+        Known::Segment(base_offset, FileKind::Log) => return batch::print(path, base_offset, request, journals, out),
         Known::Journal => return journal::print(path, request.records, out),
         _ => {}
     }

@@ -1,6 +1,7 @@
 //! What is counted of a log.
 
 use super::{chart::Sizes, distinct::Distinct, top::Top};
+use crate::dump::read::Batch;
 use engine::{
     batch::{Codec, ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, payload},
     segment::OpenTransactions,
@@ -53,6 +54,10 @@ pub(super) struct Counts {
     pub(super) leader_epochs: Option<(i32, i32)>,
     /// Bytes that compaction has seen, and those that it has not and may.
     pub(super) cleaned: Option<(u64, u64)>,
+    /// Batches and bytes that are in the journal, and not in a segment yet.
+    pub(super) in_journal: (u64, u64),
+    /// Why it is not known what is in the journal.
+    pub(super) unknown: Option<String>,
     pub(super) of_records: Option<OfRecords>,
     first_dirty: Option<i64>,
     active: i64,
@@ -94,6 +99,8 @@ impl Counts {
             aborted: 0,
             leader_epochs: None,
             cleaned: first_dirty.map(|_| (0, 0)),
+            in_journal: (0, 0),
+            unknown: None,
             of_records: records.then(OfRecords::default),
             first_dirty,
             active,
@@ -106,6 +113,13 @@ impl Counts {
 
     pub(super) fn damaged(&mut self, bytes: u64) {
         self.damaged = (self.damaged.0 + 1, self.damaged.1 + bytes);
+    }
+
+    /// Notes where a batch is that was counted.
+    pub(super) fn place_of(&mut self, batch: &Batch<'_>) {
+        if batch.in_journal {
+            self.in_journal = (self.in_journal.0 + 1, self.in_journal.1 + batch.bytes.len() as u64);
+        }
     }
 
     /// Takes in a batch whose CRC is right; of its records those that are `wanted`.

@@ -9,8 +9,9 @@ mod top;
 use super::{
     Outcome, Request,
     inputs::{Home, Known, Listing, topic_of},
+    journal::{Journals, Opened, open},
     progress::Progress,
-    read::{BytesAt, Doubt, Seen, Tail, can_be_skipped, small, start, walk},
+    read::{Doubt, Seen, Tail, can_be_skipped, small, start, walk},
     show::{Printer, decode_offsets, or_gone},
     verify::is_in_motion,
 };
@@ -26,14 +27,14 @@ use std::{
 };
 
 /// Prints a page for each partition at `path`, or for one segment.
-pub(crate) fn print(path: &Path, request: &Request, out: &mut dyn Write) -> Result<Outcome> {
+pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &mut dyn Write) -> Result<Outcome> {
     let mut printer = Printer::new(&request.look, out);
     let logs = logs(path)?;
     let bytes = logs.iter().flat_map(|(directory, bases)| bases.iter().map(|base| directory.join(file_name(*base, FileKind::Log))));
     let progress = Progress::new(request.progress, bytes.filter_map(|log| Some(log.metadata().ok()?.len())).sum());
     let mut worst = Outcome::Clean;
     for (directory, bases) in &logs {
-        let (counts, found) = count(directory, bases, request, &progress)?;
+        let (counts, found) = count(directory, bases, request, journals, &progress)?;
         worst = worst.max(found);
         printer.at(if logs.len() == 1 { path } else { directory });
         page::print(&counts, request.records, &mut printer)?;
@@ -63,7 +64,7 @@ fn logs(path: &Path) -> Result<Vec<(PathBuf, Vec<i64>)>> {
     Ok(found)
 }
 
-fn count(directory: &Path, bases: &[i64], request: &Request, progress: &Progress) -> Result<(Counts, Outcome)> {
+fn count(directory: &Path, bases: &[i64], request: &Request, journals: &Journals, progress: &Progress) -> Result<(Counts, Outcome)> {
     let active = bases.last().copied().unwrap_or_default();
     let mut counts = Counts::new(first_dirty(directory), active, request.records);
     let mut worst = Outcome::Clean;
@@ -72,20 +73,29 @@ fn count(directory: &Path, bases: &[i64], request: &Request, progress: &Progress
         let skipped = bases.get(at + 1).is_some_and(|next| can_be_skipped(*next, &request.select));
         if !skipped && !request.select.is_past(base_offset) {
             progress.on(&log);
-            worst = worst.max(or_gone(segment(&log, base_offset, request, progress, &mut counts))?);
+            worst = worst.max(or_gone(segment(&log, base_offset, request, journals, progress, &mut counts))?);
         }
     }
     Ok((counts, worst))
 }
 
 /// Counts a segment. What looks like damage and may be in motion, or in the journal, is not counted.
-fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress, counts: &mut Counts) -> Result<Outcome> {
+fn segment(
+    log: &Path,
+    base_offset: i64,
+    request: &Request,
+    journals: &Journals,
+    progress: &Progress,
+    counts: &mut Counts,
+) -> Result<Outcome> {
     let mut from = start(log, base_offset, &request.select)?;
     counts.segment();
     let (mut doubt, mut worst) = (Doubt::of(log), Outcome::Clean);
     loop {
         let mut again = false;
-        let end = walk(&mut BytesAt::open_ahead(log, from)?, from, base_offset, |seen| {
+        let Opened { mut file, unknown } = open(log, base_offset, Some(from), request, journals)?;
+        counts.unknown = unknown;
+        let end = walk(&mut file, from, base_offset, |seen| {
             let position = seen.position();
             if seen.is_bad() {
                 (again, from) = (doubt.again(position), position);
@@ -93,7 +103,7 @@ fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress,
                     return Ok(false);
                 }
             }
-            let bad = seen.is_bad() && !is_in_motion(log, base_offset, position, request);
+            let bad = seen.is_bad() && !is_in_motion(log, base_offset, position, request, journals);
             worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
             match seen {
                 Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
@@ -103,6 +113,7 @@ fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress,
                         counts.damaged(batch.bytes.len() as u64);
                     } else if batch.wrong.is_none() && request.select.batch(&batch.header) {
                         counts.batch(&batch.header, batch.bytes, |header, record| request.select.record(header, record));
+                        counts.place_of(&batch);
                     }
                 }
                 Seen::Damage { from, to, .. } if bad => counts.damaged(to - from),
@@ -115,7 +126,7 @@ fn segment(log: &Path, base_offset: i64, request: &Request, progress: &Progress,
         }
         if let Some(end) = end
             && matches!(end.tail, Tail::Garbage(_))
-            && !is_in_motion(log, base_offset, end.position, request)
+            && !is_in_motion(log, base_offset, end.position, request, journals)
         {
             counts.damaged(end.size - end.position);
             worst = worst.max(Outcome::TornTail);

@@ -28,6 +28,14 @@ pub(super) fn print(counts: &Counts, records: bool, out: &mut Printer<'_>) -> Re
         ("leader epochs", range(counts.leader_epochs)),
         ("damaged", format!("{} places, {}", counts.damaged.0, size_text(counts.damaged.1))),
     ];
+    match &counts.unknown {
+        Some(why) => rows.push(("in the journal", format!("what is only there is not counted: {why}"))),
+        None if counts.in_journal.0 > 0 => {
+            let (batches, bytes) = counts.in_journal;
+            rows.push(("in the journal", format!("{batches} of these batches, {}, and not in a segment yet", size_text(bytes))));
+        }
+        None => {}
+    }
     for (name, codec) in codecs(counts) {
         let ratio = codec.ratio().map(|ratio| format!(", ratio {ratio:.2}")).unwrap_or_default();
         rows.push(("compression", format!("{name}: {} batches, {}{ratio}", codec.batches, size_text(codec.bytes))));
@@ -129,6 +137,7 @@ fn object(counts: &Counts) -> Json {
         "leaderEpochs": pair(counts.leader_epochs.map(|(from, to)| (i64::from(from), i64::from(to)))),
         "damagedPlaces": counts.damaged.0,
         "damagedBytes": counts.damaged.1,
+        "inJournal": {"known": counts.unknown.is_none(), "batches": counts.in_journal.0, "bytes": counts.in_journal.1},
         "compression": codecs,
         "producers": {"count": counts.producers.count(), "exact": counts.producers.is_exact(), "batches": counts.idempotent_batches, "top": producers},
         "transactions": {"committed": counts.committed, "aborted": counts.aborted, "openFrom": counts.open.first_unstable()},

@@ -5,9 +5,8 @@ use crate::dump::read::{BytesAt, small};
 use anyhow::Result;
 use engine::{
     disk::BLOCK,
-    ids::PartitionId,
     journal::{
-        FORMAT_VERSION, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode, file_path,
+        Chain, FORMAT_VERSION, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Superblock, Which, check, decode, file_path,
         superblock_path,
     },
 };
@@ -39,7 +38,8 @@ fn look(directory: &Path) -> Result<Vec<Finding>> {
             found.push(note.at(number as u64 * BLOCK));
         }
     }
-    let Some((version, block)) = newest(&bytes) else {
+    let newest = bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, block)| block.sequence);
+    let Some((version, block)) = newest else {
         let finding = Finding::new(Level::Corrupt, &path, "no slot is valid: the broker refuses to start");
         found.push(finding.action("restore it from a backup; the segments can still be read, and be moved into a new data directory"));
         return Ok(found);
@@ -58,16 +58,10 @@ fn look(directory: &Path) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
-fn newest(superblock: &[u8]) -> Option<(u32, Superblock)> {
-    superblock.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, block)| block.sequence)
-}
-
 /// What one file of a core holds.
 struct Held {
     /// The generation of its head, if that is complete.
     generation: Option<u64>,
-    /// The lines of the head.
-    lines: Vec<Line>,
     /// Where its valid frames end.
     end: u64,
     /// A later frame of the same generation is valid.
@@ -85,7 +79,7 @@ fn verify_core(directory: &Path, core: usize, block: &Superblock) -> Result<Vec<
     for which in [Which::A, Which::B] {
         let path = file_path(directory, core, which);
         if path.is_file() {
-            files.push((read(&path, core, block, true)?, path));
+            files.push((read(&path, core, block)?, path));
         } else {
             found.push(Finding::new(Level::Corrupt, &path, "it is missing").action(ACTION));
         }
@@ -110,58 +104,32 @@ fn verify_core(directory: &Path, core: usize, block: &Superblock) -> Result<Vec<
     Ok(found)
 }
 
-/// Reads a file; all of it, or its head alone.
-fn read(path: &Path, core: usize, block: &Superblock, whole: bool) -> Result<Held> {
+fn read(path: &Path, core: usize, block: &Superblock) -> Result<Held> {
     let mut file = BytesAt::open(path)?;
-    let mut held = Held { generation: None, lines: Vec::new(), end: 0, followed: false, entries: 0, unreadable: None };
-    let mut last: Option<FrameHeader> = None;
-    let (mut position, mut ended) = (0, false);
+    let mut held = Held { generation: None, end: 0, followed: false, entries: 0, unreadable: None };
+    let (mut chain, mut position, mut ended) = (Chain::default(), 0, false);
     while position < file.size() {
         let Some((header, content)) = frame(&mut file, position, core, block)? else {
             ended = true;
             position += FRAME_ALIGNMENT;
-            if !whole {
-                break;
-            }
             continue;
         };
-        let follows = !ended
-            && match last {
-                None => header.head.0 == 1,
-                Some(last) => {
-                    let in_head = last.head.0 < last.head.1;
-                    let head = if in_head { (last.head.0 + 1, last.head.1) } else { (0, 0) };
-                    (header.generation, header.sequence, header.head) == (last.generation, last.sequence + 1, head)
-                }
-            };
         if !header.is_head() {
             held.entries = held.entries.max(header.generation);
         }
-        if follows {
-            match decode(&content) {
-                Ok(items) if header.is_head() => held.lines.extend(items.into_iter().filter_map(|item| match item {
-                    Found::Line(line) => Some(line),
-                    _ => None,
-                })),
-                Ok(_) => {}
-                Err(_) => held.unreadable = held.unreadable.or(Some(position)),
+        if !ended && chain.push(&header) {
+            if decode(&content).is_err() {
+                held.unreadable = held.unreadable.or(Some(position));
             }
-            if header.head.0 == header.head.1 {
-                held.generation = Some(header.generation);
-            }
-            last = Some(header);
-            held.end = position + header.frame_bytes();
+            position += header.frame_bytes();
+            held.end = position;
         } else {
             ended = true;
-            held.followed |= !header.is_head()
-                && last.is_some_and(|last| header.generation == last.generation && header.sequence > last.sequence)
-                && held.generation.is_some();
+            held.followed |= chain.is_passed_by(&header);
+            position += FRAME_ALIGNMENT;
         }
-        if !whole && (ended || held.generation.is_some()) {
-            break;
-        }
-        position += if follows { header.frame_bytes() } else { FRAME_ALIGNMENT };
     }
+    held.generation = chain.generation();
     Ok(held)
 }
 
@@ -172,19 +140,4 @@ fn frame(file: &mut BytesAt, position: u64, core: usize, block: &Superblock) -> 
     }
     let window = file.at(position, FRAME_HEADER_BYTES + header.length as usize)?;
     Ok(check(window).map(|(header, content)| (header, content.to_vec())))
-}
-
-/// What the journal says of a partition's active segment; `None` if there is no journal, or it says nothing.
-pub(super) fn line(directory: &Path, partition: PartitionId) -> Option<Line> {
-    let (_, block) = newest(&small(&superblock_path(directory)).ok()?)?;
-    let heads = (0..block.journals as usize).filter_map(|core| {
-        let files = [Which::A, Which::B].map(|which| read(&file_path(directory, core, which), core, &block, false).ok());
-        files.into_iter().flatten().filter(|held| held.generation.is_some()).max_by_key(|held| held.generation)
-    });
-    heads.flat_map(|held| held.lines).find(|line| line.partition == partition)
-}
-
-/// True if the journal says that the last stop was clean: then it holds no bytes of any segment.
-pub(crate) fn is_clean(directory: &Path) -> bool {
-    small(&superblock_path(directory)).ok().and_then(|bytes| newest(&bytes)).is_some_and(|(_, block)| block.clean)
 }

@@ -16,12 +16,12 @@ mod sequence;
 mod transactions;
 
 pub(crate) use finding::{Finding, Fix, Level};
-pub(crate) use journal::is_clean as is_journal_clean;
 pub(crate) use partition::{is_in_motion, verify as verify_partition};
 
 use super::{
     Outcome, Request,
-    inputs::{Home, Known, Listing},
+    inputs::{Known, Listing},
+    journal::Journals,
     progress::Progress,
     read::small,
     show::{Line, Printer, size_text},
@@ -48,11 +48,11 @@ pub(crate) struct Totals {
 }
 
 /// Verifies what is at `path` and prints what was found.
-pub(crate) fn print(path: &Path, request: &Request, out: &mut dyn Write) -> Result<Outcome> {
+pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &mut dyn Write) -> Result<Outcome> {
     let (mut totals, mut findings) = (Totals::default(), Vec::new());
     let progress = Progress::new(request.progress, log_bytes(path));
     for part in parts(path)? {
-        findings.extend(part.verify(request, &progress, &mut totals)?);
+        findings.extend(part.verify(request, journals, &progress, &mut totals)?);
     }
     drop(progress);
     let mut printer = Printer::new(&request.look, out);
@@ -99,9 +99,9 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn verify(&self, request: &Request, progress: &Progress, totals: &mut Totals) -> Result<Vec<Finding>> {
+    fn verify(&self, request: &Request, journals: &Journals, progress: &Progress, totals: &mut Totals) -> Result<Vec<Finding>> {
         match self {
-            Part::Partition { directory, only } => partition::verify(directory, *only, request, progress, totals),
+            Part::Partition { directory, only } => partition::verify(directory, *only, request, journals, progress, totals),
             Part::Journal(directory) => journal::verify(directory),
             Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?)),
         }
@@ -139,11 +139,6 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Part>> {
         }
     }
     Ok(parts)
-}
-
-/// The journal's directory of a data directory.
-pub(crate) fn journal_dir(home: &Home, request: &Request) -> PathBuf {
-    request.journal_dir.clone().unwrap_or_else(|| home.data_dir.join("journal"))
 }
 
 fn log_bytes(path: &Path) -> u64 {

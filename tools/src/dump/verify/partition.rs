@@ -3,12 +3,12 @@
 use super::{
     Finding, Fix, Level, Totals,
     checkpoints::verify_file,
-    journal, journal_dir,
     segment::{Ending, Segment, State},
 };
 use crate::dump::{
     Request,
     inputs::{Home, Known, Listing},
+    journal::{Journals, is_clean, journal_dir},
     progress::Progress,
     read::small,
     show::or_gone,
@@ -25,6 +25,7 @@ pub(crate) fn verify(
     directory: &Path,
     only: Option<i64>,
     request: &Request,
+    journals: &Journals,
     progress: &Progress,
     totals: &mut Totals,
 ) -> Result<Vec<Finding>> {
@@ -38,12 +39,12 @@ pub(crate) fn verify(
             found.extend(or_gone(small(file).map(|bytes| verify_file(file, &bytes)))?);
         }
     }
-    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && journal::is_clean(&journal_dir(&home, request)));
+    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && is_clean(&journal_dir(&home, request)));
     let epochs = checkpoint(directory).filter(|_| clean);
     let first = segments.first().copied().unwrap_or_default();
     let mut state = before(directory, only.unwrap_or(first));
     for base_offset in segments.iter().copied().filter(|base| only.is_none_or(|only| only == *base)) {
-        let (findings, after, of_segment) = settled(directory, base_offset, &state, request, progress, epochs.as_deref())?;
+        let (findings, after, of_segment) = settled(directory, base_offset, &state, request, journals, progress, epochs.as_deref())?;
         state = after;
         totals.segments += of_segment.segments;
         totals.batches += of_segment.batches;
@@ -70,6 +71,7 @@ fn settled(
     base_offset: i64,
     state: &State,
     request: &Request,
+    journals: &Journals,
     progress: &Progress,
     epochs: Option<&[EpochStart]>,
 ) -> Result<(Vec<Finding>, State, Totals)> {
@@ -80,8 +82,8 @@ fn settled(
         let home = Home::of(directory);
         let next_base = Listing::of(directory)?.segments().into_iter().find(|base| *base > base_offset);
         let log = directory.join(file_name(base_offset, FileKind::Log));
-        let ending = ending(&home, base_offset, next_base, request);
-        let segment = Segment { directory, base_offset, next_base, ending, records: request.records, epochs, progress };
+        let ending = ending(&home, base_offset, next_base, request, journals);
+        let segment = Segment { directory, base_offset, next_base, ending, request, journals, epochs, progress };
         let (mut found, after, totals) = match segment.verify(state.clone()) {
             Err(_) if !log.is_file() => return Ok((Vec::new(), state.clone(), Totals::default())),
             result => result?,
@@ -97,14 +99,14 @@ fn settled(
     }
 }
 
-fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Request) -> Ending {
+fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Request, journals: &Journals) -> Ending {
     if next_base.is_some() {
         return Ending::Sealed;
     }
     let directory = journal_dir(home, request);
     match home.mark {
-        Some(mark) if home.holder.is_some() || !(home.clean || journal::is_clean(&directory)) => {
-            let line = journal::line(&directory, mark).filter(|line| line.segment_base == base_offset);
+        Some(mark) if home.holder.is_some() || !(home.clean || is_clean(&directory)) => {
+            let line = journals.line(&directory, mark).filter(|line| line.segment_base == base_offset);
             // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
             Ending::Moving { settled: line.map_or(0, |line| u64::from(line.batch_start)) }
         }
@@ -114,13 +116,13 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
 }
 
 /// True if nothing can be said yet of what is at `position` of the log at `path`: it is being written, or in the journal.
-pub(crate) fn is_in_motion(path: &Path, base_offset: i64, position: u64, request: &Request) -> bool {
+pub(crate) fn is_in_motion(path: &Path, base_offset: i64, position: u64, request: &Request, journals: &Journals) -> bool {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let next_base = Listing::of(directory).ok().and_then(|listing| listing.segments().into_iter().find(|base| *base > base_offset));
-    match ending(&Home::of(directory), base_offset, next_base, request) {
+    match ending(&Home::of(directory), base_offset, next_base, request, journals) {
         Ending::Moving { settled } => position >= settled,
         Ending::Growing => true,
         Ending::Sealed | Ending::Still => false,

@@ -8,8 +8,10 @@ use super::{
     transactions::Transactions,
 };
 use crate::dump::{
+    Request,
+    journal::{Journals, open},
     progress::Progress,
-    read::{Batch, BytesAt, End, Seen, Tail, walk},
+    read::{Batch, End, Seen, Tail, walk},
 };
 use anyhow::Result;
 use engine::{
@@ -64,7 +66,8 @@ pub(super) struct Segment<'a> {
     pub(super) base_offset: i64,
     pub(super) next_base: Option<i64>,
     pub(super) ending: Ending,
-    pub(super) records: bool,
+    pub(super) request: &'a Request,
+    pub(super) journals: &'a Journals,
     /// The epochs of the checkpoint, where they must be complete.
     pub(super) epochs: Option<&'a [EpochStart]>,
     pub(super) progress: &'a Progress,
@@ -106,7 +109,7 @@ impl Segment<'_> {
             (offsets, times) = (offsets.unused(), times.unused());
             transactions.doubt(i64::MAX);
         }
-        let mut file = BytesAt::open_ahead(&log, 0)?;
+        let mut file = open(&log, self.base_offset, Some(0), self.request, self.journals)?.file;
         let sequence = Sequence::new(self.base_offset.max(state.next_offset), state.leader_epoch, self.next_base.unwrap_or(i64::MAX));
         let totals = Totals { segments: 1, bytes: file.size(), ..Totals::default() };
         let mut pass = Pass { segment: self, log, state, sequence, offsets, times, transactions, totals, found, undecided: false };
@@ -164,7 +167,7 @@ impl Pass<'_> {
         if let Some(aborted) = self.state.open.push(header, control) {
             self.transactions.aborted(&aborted, &mut self.found);
         }
-        if self.segment.records {
+        if self.segment.request.records {
             match content(header, batch.bytes) {
                 Content::Sound => {}
                 Content::Wrong(what) => self.damage(position, Some(position + header.size() as u64), &what),

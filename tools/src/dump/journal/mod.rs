@@ -1,0 +1,191 @@
+//! What a partition has in the journal only: a broker serves it from memory, and the next start would find it there.
+//!
+//! ```text
+//! follow   which frames of a journal count, while it is being written
+//! overlay  the bytes of one segment that they hold
+//! owners   whose these are
+//! ```
+//! [`open`] opens a log as a start would see it (`engine/src/log/start/image.rs`): the segment's file, what the journal's current
+//! head and frames hold of it laid over, up to where whole batches end in that.
+//!
+//! **No stale byte is laid over a newer one.** Only frames of the start that the superblock names count, of the file that is current,
+//! and these are of the active segment, whose bytes never change once they are written: a segment is only replaced or removed once
+//! a later head is current. So the segment's file is opened between two looks at the journal that find the same head. Frames are
+//! checked whole when their bytes are shown; where one is gone, both are read anew.
+
+mod follow;
+mod overlay;
+mod owners;
+
+pub(crate) use follow::superblock;
+pub(crate) use overlay::Overlay;
+
+use super::{
+    Request,
+    inputs::Home,
+    read::{BATCH_BYTES_MAX, BytesAt},
+};
+use anyhow::Result;
+use engine::{
+    batch::{Scanner, Step},
+    ids::PartitionId,
+    journal::Line,
+    log::catalog_spec,
+};
+use follow::{Journal, Journaled, Origin, Piece, TRIES_MAX};
+use owners::Owners;
+use server::config::kept;
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// The journals of a run, by directory: each is read once, and then only what was written since.
+#[derive(Debug, Default)]
+pub(crate) struct Journals {
+    known: RefCell<HashMap<PathBuf, Rc<RefCell<Journal>>>>,
+    owners: RefCell<HashMap<PathBuf, Owners>>,
+}
+
+impl Journals {
+    fn of(&self, directory: &Path) -> Rc<RefCell<Journal>> {
+        let mut known = self.known.borrow_mut();
+        Rc::clone(known.entry(directory.to_owned()).or_insert_with(|| Rc::new(RefCell::new(Journal::new(directory)))))
+    }
+
+    /// True if a directory is that of the partition whose mark it has, as the catalog of its data directory says.
+    fn is_owner(&self, mark: PartitionId, partition: &Path, home: &Home, request: &Request) -> Result<bool> {
+        if mark == PartitionId::CATALOG {
+            return Ok(std::path::absolute(partition).is_ok_and(|path| path.ends_with(catalog_spec().directory)));
+        }
+        let is_known = self.owners.borrow().get(&home.data_dir).is_some_and(|owners| owners.know(mark));
+        if !is_known {
+            let journal = self.of(&journal_dir(home, request));
+            let log_start = look(&journal, PartitionId::CATALOG, |_, journaled| journaled.log_start)?.unwrap_or(0);
+            let owners = Owners::read(&home.data_dir, log_start, request, self)?;
+            self.owners.borrow_mut().insert(home.data_dir.clone(), owners);
+        }
+        Ok(self.owners.borrow().get(&home.data_dir).is_some_and(|owners| owners.is_of(mark, partition)))
+    }
+
+    /// What the journal says of a partition's active segment: its line, if there is one.
+    pub(crate) fn line(&self, directory: &Path, partition: PartitionId) -> Option<Line> {
+        let journal = self.of(directory);
+        look(&journal, partition, |_, journaled| journaled.line).ok()??
+    }
+}
+
+/// The journal's directory of a data directory: where its broker's last start had it.
+pub(crate) fn journal_dir(home: &Home, request: &Request) -> PathBuf {
+    let kept = || Some(kept::read(&home.data_dir, None, None).ok()??.log.journal_dir);
+    request.journal_dir.clone().or_else(kept).unwrap_or_else(|| home.data_dir.join("journal"))
+}
+
+/// True if the journal says that the last stop was clean: then it holds no bytes of any segment.
+pub(crate) fn is_clean(directory: &Path) -> bool {
+    superblock(directory).is_ok_and(|(_, block)| block.clean)
+}
+
+/// A log that was opened.
+pub(crate) struct Opened {
+    pub(crate) file: BytesAt,
+    /// Why nothing is known of what is in the journal only, although there may be something.
+    pub(crate) unknown: Option<String>,
+}
+
+/// Opens the log of a segment as its broker would serve it: to be read here and there, or, with `ahead`, from a position on to its
+/// end.
+pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &Request, journals: &Journals) -> Result<Opened> {
+    let plain = |unknown| {
+        let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
+        Ok(Opened { file, unknown })
+    };
+    let partition = log.parent().unwrap_or(log);
+    let home = Home::of(partition);
+    let directory = journal_dir(&home, request);
+    let Some(mark) = home.mark else { return plain(None) };
+    if home.holder.is_none() && (home.clean || is_clean(&directory)) {
+        return plain(None);
+    }
+    match journals.is_owner(mark, partition, &home, request) {
+        Ok(true) => {}
+        Ok(false) => return plain(None),
+        Err(error) => return plain(Some(format!("{error:#}"))),
+    }
+    let journal = journals.of(&directory);
+    for _ in 0..TRIES_MAX {
+        let before = match look(&journal, mark, |origin, _| origin.clone()) {
+            Ok(Some(before)) => before,
+            Ok(None) => return plain(None),
+            Err(error) => return plain(Some(format!("{error:#}"))),
+        };
+        let raw = BytesAt::open(log)?;
+        match look(&journal, mark, |origin, journaled| (origin.clone(), Part::of(journaled, base_offset, raw.size()))) {
+            Ok(Some((origin, part))) if origin == before => {
+                let Some(part) = part else { return plain(None) };
+                let overlay = Overlay::new(Rc::clone(&journal), (mark, base_offset), origin, part.pieces)?;
+                let size = part.bytes_max.max(overlay.end());
+                let mut file = raw.laid(overlay, size)?;
+                let end = end(&mut file, part.scan_from, base_offset)?;
+                file.end_at(end, ahead);
+                return Ok(Opened { file, unknown: None });
+            }
+            // The journal has begun its other file: the segment that was opened may be one that has taken this one's place.
+            _ => {}
+        }
+    }
+    plain(Some("it is written faster than it can be read".to_owned()))
+}
+
+/// What the journal now says of a partition, and where; `None` if it says nothing.
+fn look<T>(journal: &RefCell<Journal>, partition: PartitionId, see: impl FnOnce(&Origin, &Journaled) -> T) -> Result<Option<T>> {
+    let mut journal = journal.borrow_mut();
+    journal.refresh()?;
+    Ok(journal.partition(partition).map(|(origin, journaled)| see(origin, journaled)))
+}
+
+fn pieces_of(journaled: &Journaled, base_offset: i64) -> Vec<Piece> {
+    journaled.pieces.iter().copied().filter(|piece| piece.segment_base == base_offset).collect()
+}
+
+/// What a start would take of an active segment.
+struct Part {
+    /// Of its file at most so many bytes.
+    bytes_max: u64,
+    /// The batches before are whole and flushed.
+    scan_from: u64,
+    pieces: Vec<Piece>,
+}
+
+impl Part {
+    /// `None` of a segment that is sealed: all of it is in its file.
+    fn of(journaled: &Journaled, base_offset: i64, file_bytes: u64) -> Option<Part> {
+        let line = journaled.line.filter(|line| line.segment_base == base_offset);
+        let active = journaled.pieces.iter().map(|piece| piece.segment_base).chain(journaled.line.map(|line| line.segment_base)).max();
+        let bytes_max = match (active?.cmp(&base_offset), line) {
+            (std::cmp::Ordering::Greater, _) => return None,
+            // No frame names it yet: nothing in it counts.
+            (std::cmp::Ordering::Less, _) => 0,
+            // Every write to the segment leaves a piece, if an empty one: without any, nothing was acked since the head.
+            (_, Some(line)) if journaled.pieces.is_empty() => file_bytes.min(u64::from(line.flushed)),
+            _ => file_bytes,
+        };
+        let scan_from = line.map_or(0, |line| u64::from(line.batch_start));
+        Some(Part { bytes_max, scan_from, pieces: pieces_of(journaled, base_offset) })
+    }
+}
+
+/// Where whole batches end that follow one another from `from` on, by a start's rules.
+fn end(file: &mut BytesAt, from: u64, base_offset: i64) -> Result<u64> {
+    let (mut scanner, mut needed) = (Scanner::new(from, base_offset, i32::MIN), 0);
+    loop {
+        let left = file.size().saturating_sub(scanner.position);
+        match scanner.step(file.at(scanner.position, needed)?, left) {
+            Step::Batch(_) => needed = 0,
+            Step::Need(bytes) if bytes <= BATCH_BYTES_MAX => needed = bytes,
+            _ => return Ok(scanner.position),
+        }
+    }
+}

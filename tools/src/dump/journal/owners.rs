@@ -1,0 +1,61 @@
+//! Which directory a partition's number belongs to: the journal knows numbers only, and a directory that was copied, or that an import
+//! has not handed over yet, has a mark that is another's.
+
+use super::{Journals, Opened, open};
+use crate::dump::{
+    Request,
+    inputs::Listing,
+    read::{Seen, small, walk},
+};
+use anyhow::Result;
+use engine::{
+    ids::PartitionId,
+    log::catalog_spec,
+    segment::{FileKind, PARTITION_METADATA, decode_metadata, file_name},
+};
+use server::catalog::Catalog;
+use std::{collections::BTreeMap, path::Path};
+use uuid::Uuid;
+
+/// What the catalog of a data directory says, as its broker would read it now.
+#[derive(Debug, Default)]
+pub(super) struct Owners(BTreeMap<PartitionId, (String, Uuid)>);
+
+impl Owners {
+    pub(super) fn read(data_dir: &Path, log_start: i64, request: &Request, journals: &Journals) -> Result<Owners> {
+        let directory = data_dir.join(catalog_spec().directory);
+        let mut bytes = Vec::new();
+        for base_offset in Listing::of(&directory)?.segments() {
+            let log = directory.join(file_name(base_offset, FileKind::Log));
+            let Opened { mut file, .. } = open(&log, base_offset, None, request, journals)?;
+            walk(&mut file, 0, base_offset, |seen| {
+                if let Seen::Batch(batch) = seen
+                    && batch.wrong.is_none()
+                    && batch.header.last_offset() >= log_start
+                {
+                    bytes.extend_from_slice(batch.bytes);
+                }
+                Ok(true)
+            })?;
+        }
+        let catalog = Catalog::from_bytes(&bytes)?;
+        let of_topic = |topic: &server::catalog::Topic| {
+            let (name, id) = (topic.name.clone(), topic.id);
+            let partitions: Vec<PartitionId> = topic.partitions.iter().map(|partition| partition.id).collect();
+            partitions.into_iter().enumerate().map(move |(index, partition)| (partition, (format!("{name}-{index}"), id)))
+        };
+        Ok(Owners(catalog.topics().flat_map(of_topic).collect()))
+    }
+
+    pub(super) fn know(&self, partition: PartitionId) -> bool {
+        self.0.contains_key(&partition)
+    }
+
+    /// True if `directory` is that of the partition.
+    pub(super) fn is_of(&self, partition: PartitionId, directory: &Path) -> bool {
+        let metadata = small(&directory.join(PARTITION_METADATA)).unwrap_or_default();
+        let id = std::str::from_utf8(&metadata).ok().and_then(|text| decode_metadata(text).ok());
+        let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        self.0.get(&partition).is_some_and(|(name, topic)| path.ends_with(name) && id == Some(*topic))
+    }
+}
