@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use engine::{
     disk::UringDisk,
-    log::{Log, Start, mark_clean},
+    log::{Log, Start, catalog_spec, mark_clean},
     partition::directory::MARK_FILE,
     segment::{PARTITION_METADATA, parse_directory_name},
 };
