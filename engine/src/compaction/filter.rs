@@ -16,6 +16,8 @@ pub(super) struct Filter<'a> {
     pub live: &'a [i64],
     /// Each record of the dirty part has a key, and an offset within its batch.
     pub is_regular: bool,
+    /// The last offsets of the producers that the partition remembers, in order.
+    pub last_of_producers: &'a [i64],
     /// Where the dirty part begins.
     pub first_dirty: i64,
     /// The offset behind the dirty part that `keys` knows: what is at or above it stays.
@@ -88,7 +90,14 @@ impl Filter<'_> {
     pub fn is_superseded(&self, header: &Header) -> bool {
         let (first, last) = (header.base_offset(), header.last_offset());
         let is_known = self.is_regular && first >= self.first_dirty && last < self.end_offset && !header.is_control();
-        is_known && self.live.get(self.live.partition_point(|offset| *offset < first)).is_none_or(|offset| *offset > last)
+        is_known && !has_any(self.live, first, last + 1)
+    }
+
+    /// True if nothing at all is left of the batches with offsets from `first` up to `next`, if they are of the dirty part and none
+    /// of them is transactional.
+    pub fn leaves_nothing_of(&self, first: i64, next: i64) -> bool {
+        let is_known = self.is_regular && first >= self.first_dirty && next <= self.end_offset && next < self.round_end;
+        is_known && !has_any(self.live, first, next) && !has_any(self.last_of_producers, first, next)
     }
 
     /// Judges one batch; batches come in the order of the log. One that [`Filter::is_superseded`] may come without its bytes.
@@ -174,6 +183,11 @@ impl Filter<'_> {
     }
 }
 
+/// True if one of these offsets, which are in order, is in `first..next`.
+fn has_any(offsets: &[i64], first: i64, next: i64) -> bool {
+    offsets.get(offsets.partition_point(|offset| *offset < first)).is_some_and(|offset| *offset < next)
+}
+
 fn emptied(header: &Header) -> Outcome {
     if header.record_count() == 0 && header.size() == HEADER_BYTES {
         return Outcome::Same;
@@ -211,6 +225,7 @@ mod tests {
             keys,
             live,
             is_regular: true,
+            last_of_producers: &[],
             first_dirty: 0,
             end_offset: 100,
             round_end: 100,

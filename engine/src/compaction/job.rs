@@ -13,7 +13,7 @@ use crate::{
     disk::{Disk, read_whole},
     ids::PartitionId,
     partition::directory::log_path,
-    segment::{AbortedTxn, BatchStream, FileKind, SegmentError, TxnIndex, file_name},
+    segment::{AbortedTxn, BatchStream, FileKind, Pass, STREAM_WINDOW_BYTES, SegmentError, TxnIndex, file_name},
 };
 use std::{
     collections::BTreeMap,
@@ -122,8 +122,22 @@ struct Dirty {
     keys: KeyMap,
     /// As [`Filter::is_regular`].
     is_regular: bool,
+    /// No batch of it is transactional, or a marker.
+    is_plain: bool,
+    /// What its segments are made of, by their base offsets.
+    parts: BTreeMap<i64, Parts>,
     end_offset: i64,
     is_partial: bool,
+}
+
+/// The parts of a segment: a window of its stream each, or a sixteenth of a small segment.
+struct Parts {
+    /// What a part has at least, in bytes.
+    bytes: u64,
+    /// Position and first offset of each.
+    starts: Vec<(u64, i64)>,
+    /// Records in all of them.
+    records: u64,
 }
 
 impl Job {
@@ -145,10 +159,13 @@ impl Job {
         let aborted = self.all_aborted(disk).await?;
         let dirty = self.dirty(disk, aborted.clone()).await?;
         let live = dirty.keys.last_offsets();
+        let mut last_of_producers: Vec<i64> = self.producers.values().filter_map(|last| last.data_offset).collect();
+        last_of_producers.sort_unstable();
         let filter = Filter {
             keys: &dirty.keys,
             live: &live,
             is_regular: dirty.is_regular,
+            last_of_producers: &last_of_producers,
             first_dirty: self.first_dirty,
             end_offset: dirty.end_offset,
             round_end: self.end,
@@ -165,7 +182,7 @@ impl Job {
         for count in plan::groups(&sizes, end, self.segment_bytes) {
             let (group, others) = rest.split_at(count);
             rest = others;
-            self.clean(disk, group, &filter, &mut transactions, &mut cleaned).await?;
+            self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?;
         }
         disk.sync_dir(&self.scratch).await.map_err(at(&self.scratch))?;
         Ok(cleaned)
@@ -192,13 +209,17 @@ impl Job {
     async fn dirty<D: Disk>(&self, disk: &D, aborted: Vec<AbortedTxn>) -> Result<Dirty, CleanError> {
         let span = usize::try_from(self.end - self.first_dirty).unwrap_or(usize::MAX);
         let keys = KeyMap::new(self.keys_max.min(span), self.secret);
-        let mut dirty = Dirty { keys, is_regular: true, end_offset: self.first_dirty, is_partial: false };
+        let mut dirty =
+            Dirty { keys, is_regular: true, is_plain: true, parts: BTreeMap::new(), end_offset: self.first_dirty, is_partial: false };
         let mut transactions = Transactions::new(aborted);
         let next = |index: usize| self.segments.get(index + 1).map_or(self.end, |next| next.base_offset);
         for (index, segment) in self.segments.iter().enumerate().filter(|(index, _)| next(*index) > self.first_dirty) {
-            let mut source = Batches::open(disk, &self.directory, segment).await?;
+            let mut source = Batches::open(disk, &self.directory, segment, Vec::new()).await?;
+            let mut parts = Parts::of(segment);
             while let Some(header) = source.next().await? {
                 self.progress.add(header.size());
+                parts.push(source.position, &header);
+                dirty.is_plain &= !header.is_transactional() && !header.is_control();
                 let is_dirty = header.last_offset() >= self.first_dirty;
                 let is_aborted = match header.is_control() {
                     true => {
@@ -221,6 +242,7 @@ impl Job {
                 dirty.end_offset = header.next_offset();
             }
             dirty.end_offset = next(index).max(self.first_dirty);
+            dirty.parts.insert(segment.base_offset, parts);
         }
         Ok(dirty)
     }
@@ -230,7 +252,7 @@ impl Job {
         &self,
         disk: &D,
         group: &[Source],
-        filter: &Filter<'_>,
+        (dirty, filter): (&Dirty, &Filter<'_>),
         transactions: &mut Transactions,
         cleaned: &mut Cleaned,
     ) -> Result<(), CleanError> {
@@ -242,9 +264,17 @@ impl Job {
         };
         let mut still_aborted = Vec::new();
         for segment in group {
-            let mut source = Batches::open(disk, &self.directory, segment).await?;
-            while let Some(header) = source.next().await? {
+            let mut source = Batches::open(disk, &self.directory, segment, dirty.passes(segment, filter)).await?;
+            let mut seen = 0;
+            loop {
+                let front = source.stream.position();
+                let next = source.next().await?;
+                if source.stream.passed() > 0 && writer.is_none() {
+                    writer = Some(self.copy(disk, segment, front).await?);
+                }
+                let Some(header) = next else { break };
                 self.progress.add(header.size());
+                seen += header.record_count().max(0) as u64;
                 let position = source.position;
                 let batch = if filter.is_superseded(&header) { &[] } else { source.batch(&header).await? };
                 let judged = filter.judge(&header, batch, transactions, &mut cleaned.gone);
@@ -270,6 +300,12 @@ impl Job {
                     Outcome::Gone => 0,
                 };
             }
+            if source.stream.passed() > 0 {
+                let unseen = dirty.parts[&segment.base_offset].records - seen;
+                self.progress.add(source.stream.passed() as usize);
+                cleaned.records.0 += unseen;
+                cleaned.gone.superseded += unseen;
+            }
         }
         let bytes_before = group.iter().map(|segment| segment.bytes).sum();
         cleaned.bytes.0 += bytes_before;
@@ -292,7 +328,7 @@ impl Job {
     /// A new segment that begins with what is in front of `end`, in bytes, of this one.
     async fn copy<D: Disk>(&self, disk: &D, segment: &Source, end: u64) -> Result<Writer<D>, CleanError> {
         let mut writer = Writer::create(disk, &self.scratch, segment.base_offset).await?;
-        let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }).await?;
+        let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }, Vec::new()).await?;
         while let Some(header) = source.next().await? {
             writer.push(&header, source.batch(&header).await?).await?;
         }
@@ -300,7 +336,37 @@ impl Job {
     }
 }
 
+impl Parts {
+    fn of(segment: &Source) -> Parts {
+        Parts { bytes: (segment.bytes / 16).clamp(1, STREAM_WINDOW_BYTES), starts: Vec::new(), records: 0 }
+    }
+
+    fn push(&mut self, position: u64, header: &Header) {
+        if self.starts.last().is_none_or(|last| position / self.bytes > last.0 / self.bytes) {
+            self.starts.push((position, header.base_offset()));
+        }
+        self.records += header.record_count().max(0) as u64;
+    }
+}
+
 impl Dirty {
+    /// The parts of a segment of which nothing is left: neither have they to be read again.
+    fn passes(&self, segment: &Source, filter: &Filter<'_>) -> Vec<Pass> {
+        let mut passes: Vec<Pass> = Vec::new();
+        let Some(parts) = self.parts.get(&segment.base_offset).filter(|_| self.is_plain) else { return passes };
+        for pair in parts.starts.windows(2) {
+            let [(from, first), (to, next_offset)] = [pair[0], pair[1]];
+            if !filter.leaves_nothing_of(first, next_offset) {
+                continue;
+            }
+            match passes.last_mut() {
+                Some(last) if last.to == from => (last.to, last.next_offset) = (to, next_offset),
+                _ => passes.push(Pass { from, to, next_offset }),
+            }
+        }
+        passes
+    }
+
     /// Notes the keys of a batch. False if there is no room for all of them, and none is noted then.
     fn note(&mut self, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
@@ -341,18 +407,20 @@ struct Batches<D: Disk> {
 }
 
 impl<D: Disk> Batches<D> {
-    async fn open(disk: &D, directory: &Path, source: &Source) -> Result<Batches<D>, CleanError> {
+    async fn open(disk: &D, directory: &Path, source: &Source, passes: Vec<Pass>) -> Result<Batches<D>, CleanError> {
         let path = log_path(directory, source.base_offset);
-        let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes).await.map_err(at(&path))?;
+        let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes, passes).await.map_err(at(&path))?;
         Ok(Batches { path, stream, position: 0 })
     }
 
     async fn next(&mut self) -> Result<Option<Header>, CleanError> {
-        self.position = self.stream.position();
         match self.stream.next_header().await.map_err(at(&self.path))? {
-            Ok(header) => Ok(Some(header)),
+            Ok(header) => {
+                self.position = self.stream.position() - header.size() as u64;
+                Ok(Some(header))
+            }
             Err(Stop::End) => Ok(None),
-            Err(stop) => Err(self.corrupt(self.position, stop.to_string())),
+            Err(stop) => Err(self.corrupt(self.stream.position(), stop.to_string())),
         }
     }
 

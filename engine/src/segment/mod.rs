@@ -25,6 +25,7 @@ pub use snapshot::{
     EpochStart, FormatError, NO_TRANSACTION, PRODUCER_BATCHES_MAX, ProducerState, SequencedBatch, decode_epochs, decode_metadata,
     decode_snapshot, encode_epochs, encode_metadata, encode_snapshot,
 };
-pub use stream::BatchStream;
+pub(crate) use stream::WINDOW_BYTES as STREAM_WINDOW_BYTES;
+pub use stream::{BatchStream, Pass};
 pub use transactions::{AbortedTxn, OpenTransactions, TXN_ENTRY_BYTES, TxnIndex};
 pub use walk::{WINDOW_BYTES, Walk};

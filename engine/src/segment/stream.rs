@@ -9,9 +9,27 @@ use futures_util::{FutureExt, future::LocalBoxFuture, poll};
 use std::{collections::VecDeque, io, path::Path, task::Poll};
 
 /// What is read at once, in bytes: several batches of a megabyte, so that few of them lie across two windows.
-const WINDOW_BYTES: u64 = 4 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
 /// Windows that are read ahead.
 const WINDOWS_AHEAD: usize = 2;
+
+/// A part of a segment that is passed over, unread: whole batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Where it begins, in bytes.
+    pub from: u64,
+    /// Where the batch behind it begins, in bytes.
+    pub to: u64,
+    /// No batch behind it has an offset below this.
+    pub next_offset: i64,
+}
+
+/// A window that is on its way.
+struct Asked {
+    at: u64,
+    bytes: u64,
+    window: LocalBoxFuture<'static, io::Result<Slice>>,
+}
 
 /// Walks the whole batches of one segment, forward.
 pub struct BatchStream<D: Disk> {
@@ -19,9 +37,12 @@ pub struct BatchStream<D: Disk> {
     file: D::File,
     scanner: Scanner,
     end: u64,
+    /// Those ahead of the scanner, in order.
+    passes: VecDeque<Pass>,
+    passed: u64,
     /// Where the next window to be asked for begins.
     asked: u64,
-    ahead: VecDeque<LocalBoxFuture<'static, io::Result<Slice>>>,
+    ahead: VecDeque<Asked>,
     window: Option<Slice>,
     window_at: u64,
     /// The front of what lies across windows, from `joined_at` on.
@@ -30,17 +51,19 @@ pub struct BatchStream<D: Disk> {
 }
 
 impl<D: Disk> BatchStream<D> {
-    /// The batches of the segment at `path`, which has `bytes` bytes and begins at `base_offset`.
+    /// The batches of the segment at `path`, which has `bytes` bytes and begins at `base_offset`, but for those in `passes`.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn open(disk: &D, path: &Path, base_offset: i64, bytes: u64) -> io::Result<BatchStream<D>> {
+    pub async fn open(disk: &D, path: &Path, base_offset: i64, bytes: u64, passes: Vec<Pass>) -> io::Result<BatchStream<D>> {
         let file = disk.open(path, Open::Existing).await?;
         Ok(BatchStream {
             disk: disk.clone(),
             file,
             scanner: Scanner::new(0, base_offset, i32::MIN),
             end: bytes,
+            passes: passes.into(),
+            passed: 0,
             asked: 0,
             ahead: VecDeque::new(),
             window: None,
@@ -56,11 +79,23 @@ impl<D: Disk> BatchStream<D> {
         self.scanner.position
     }
 
+    /// Bytes that were passed over so far.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// The next batch's header, or why there is none. Its bytes are not checked.
     ///
     /// # Errors
     /// The disk's.
     pub async fn next_header(&mut self) -> io::Result<Result<Header, Stop>> {
+        while let Some(pass) = self.passes.front().copied().filter(|pass| pass.from == self.scanner.position) {
+            self.passes.pop_front();
+            self.scanner = Scanner { position: pass.to, next_offset: pass.next_offset, ..self.scanner };
+            self.passed += pass.to - pass.from;
+            self.asked = self.asked.max(self.window_behind(&pass));
+        }
         loop {
             let at = self.scanner.position;
             let left = self.end.saturating_sub(at);
@@ -121,18 +156,17 @@ impl<D: Disk> BatchStream<D> {
 
     /// Takes the next window. False behind the last one.
     async fn next_window(&mut self) -> io::Result<bool> {
-        let next_at = self.window_end();
         // Its memory is the next one's.
+        self.window_at = self.window_end();
         self.window = None;
-        self.window_at = next_at;
         if self.ahead.is_empty() {
             self.ask().await;
         }
-        let Some(next) = self.ahead.pop_front() else { return Ok(false) };
-        let window = next.await?;
-        let (end, is_empty) = (next_at + window.len() as u64, window.is_empty());
-        self.window = Some(window);
-        if end < self.asked.min(self.end) && !end.is_multiple_of(WINDOW_BYTES) {
+        let Some(Asked { at, bytes, window }) = self.ahead.pop_front() else { return Ok(false) };
+        let window = window.await?;
+        let (end, is_empty, is_short) = (at + window.len() as u64, window.is_empty(), (window.len() as u64) < bytes);
+        (self.window_at, self.window) = (at, Some(window));
+        if is_short && end < self.end {
             // The file is shorter than its caller thought.
             self.end = end;
             self.ahead.clear();
@@ -141,20 +175,30 @@ impl<D: Disk> BatchStream<D> {
         Ok(!is_empty)
     }
 
+    /// The first window that is needed behind a pass.
+    fn window_behind(&self, pass: &Pass) -> u64 {
+        if pass.to < self.end { pass.to / WINDOW_BYTES * WINDOW_BYTES } else { self.end }
+    }
+
     /// Has more windows read.
     async fn ask(&mut self) {
         let had = self.ahead.len();
         while self.ahead.len() < WINDOWS_AHEAD && self.asked < self.end {
-            let (disk, file, at) = (self.disk.clone(), self.file.clone(), self.asked);
-            let bytes = (self.end - at).next_multiple_of(BLOCK).min(WINDOW_BYTES) as usize;
-            let mut read = async move { disk.read(&file, at, bytes).await }.boxed_local();
+            let at = self.asked;
+            if let Some(pass) = self.passes.iter().find(|pass| pass.from <= at && (at + WINDOW_BYTES).min(self.end) <= pass.to) {
+                self.asked = self.window_behind(pass);
+                continue;
+            }
+            let bytes = (self.end - at).next_multiple_of(BLOCK).min(WINDOW_BYTES);
+            let (disk, file) = (self.disk.clone(), self.file.clone());
+            let mut window = async move { disk.read(&file, at, bytes as usize).await }.boxed_local();
             // A future does nothing before it is polled.
-            let read = match poll!(&mut read) {
+            let window = match poll!(&mut window) {
                 Poll::Ready(window) => std::future::ready(window).boxed_local(),
-                Poll::Pending => read,
+                Poll::Pending => window,
             };
-            self.ahead.push_back(read);
-            self.asked += bytes as u64;
+            self.ahead.push_back(Asked { at, bytes, window });
+            self.asked += bytes;
         }
         if self.ahead.len() > had {
             // The disk's ring submits in a turn of its own.

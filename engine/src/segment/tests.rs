@@ -286,18 +286,26 @@ fn a_walk_ends_where_the_file_does_even_if_it_was_thought_longer() {
 }
 
 /// What a stream finds: positions and bytes, every batch or only those that `wanted` says.
-async fn streamed(disk: &SimDisk, path: &Path, bytes: u64, wanted: impl Fn(usize) -> bool) -> (Vec<(u64, Vec<u8>)>, crate::batch::Stop) {
-    let mut stream = BatchStream::open(disk, path, BASE, bytes).await.expect("opens");
+async fn streamed(
+    disk: &SimDisk,
+    path: &Path,
+    bytes: u64,
+    passes: Vec<Pass>,
+    wanted: impl Fn(usize) -> bool,
+) -> (Vec<(u64, Vec<u8>)>, crate::batch::Stop) {
+    let mut stream = BatchStream::open(disk, path, BASE, bytes, passes).await.expect("opens");
     let mut found = Vec::new();
     for index in 0.. {
-        let position = stream.position();
         let header = match stream.next_header().await.expect("reads") {
             Ok(header) => header,
             Err(stop) => return (found, stop),
         };
         if wanted(index) {
             match stream.batch(&header).await.expect("reads") {
-                Ok(batch) => found.push((position, batch.to_vec())),
+                Ok(batch) => {
+                    let batch = batch.to_vec();
+                    found.push((stream.position() - batch.len() as u64, batch));
+                }
                 Err(stop) => return (found, stop),
             }
         }
@@ -317,7 +325,7 @@ fn a_stream_finds_every_batch_of_a_segment_also_across_windows() {
     on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
         let path = directory.join(file_name(BASE, FileKind::Log));
         for step in [1, 2, 3] {
-            let (found, stop) = streamed(&disk, &path, bytes.len() as u64, |index| index % step == 0).await;
+            let (found, stop) = streamed(&disk, &path, bytes.len() as u64, Vec::new(), |index| index % step == 0).await;
             assert_eq!(stop, crate::batch::Stop::End);
             let expected: Vec<_> = made.iter().step_by(step).map(|made| (made.position, made.header.size())).collect();
             assert_eq!(found.iter().map(|(at, batch)| (*at, batch.len())).collect::<Vec<_>>(), expected);
@@ -334,16 +342,38 @@ fn a_stream_ends_at_damage_and_where_the_file_does() {
         let path = directory.join(file_name(BASE, FileKind::Log));
         let file = disk.open(&path, Open::Existing).await.expect("opens");
         disk.truncate(&file, cut).await.expect("cut");
-        let (found, stop) = streamed(&disk, &path, 1 << 30, |_| true).await;
+        let (found, stop) = streamed(&disk, &path, 1 << 30, Vec::new(), |_| true).await;
         assert_eq!(found.len(), 1);
         assert!(matches!(stop, crate::batch::Stop::Truncated { left: 100, .. }), "{stop}");
     });
     bytes[made[1].position as usize + 5_000] ^= 1;
     on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
         let path = directory.join(file_name(BASE, FileKind::Log));
-        let (found, stop) = streamed(&disk, &path, bytes.len() as u64, |_| true).await;
+        let (found, stop) = streamed(&disk, &path, bytes.len() as u64, Vec::new(), |_| true).await;
         assert_eq!(found.len(), 1);
         assert!(matches!(stop, crate::batch::Stop::Crc { .. }), "{stop}");
-        assert_eq!(streamed(&disk, &path, bytes.len() as u64, |index| index != 1).await.0.len(), 2, "what nobody wants is not looked at");
+        assert_eq!(streamed(&disk, &path, bytes.len() as u64, Vec::new(), |index| index != 1).await.0.len(), 2, "what nobody wants is not looked at");
+    });
+}
+
+#[test]
+fn a_stream_passes_over_what_nobody_needs() {
+    let batches: Vec<_> = (0..60).map(|at| (1, vec![at], 700_000, Codec::None)).collect();
+    let (bytes, made) = log(&batches);
+    on_disk(&[log_file(bytes.clone())], async move |disk, directory| {
+        let path = directory.join(file_name(BASE, FileKind::Log));
+        // From the first batch on, one right behind the other, within a window, over many of them, and up to the end.
+        for ranges in [vec![0..1], vec![0..30, 31..32], vec![2..4, 5..25, 26..59], vec![1..60], vec![0..60]] {
+            let end = made[59].position + made[59].header.size() as u64;
+            let at = |index: usize| made.get(index).map_or((end, made[59].header.next_offset()), |made| (made.position, made.header.base_offset()));
+            let pass = |range: &std::ops::Range<usize>| Pass { from: at(range.start).0, to: at(range.end).0, next_offset: at(range.end).1 };
+            let passes: Vec<Pass> = ranges.iter().map(pass).collect();
+            let (found, stop) = streamed(&disk, &path, bytes.len() as u64, passes, |_| true).await;
+            assert_eq!(stop, crate::batch::Stop::End);
+            let left = (0..60).filter(|index| !ranges.iter().any(|range| range.contains(index)));
+            let expected: Vec<_> = left.map(|index| made[index].position).collect();
+            assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), expected, "{ranges:?}");
+            assert!(found.iter().all(|(at, batch)| bytes[*at as usize..][..batch.len()] == batch[..]));
+        }
     });
 }
