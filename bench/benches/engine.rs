@@ -72,7 +72,7 @@ fn append_to_the_tail(c: &mut Criterion) {
 fn journal_frame(c: &mut Criterion) {
     let mut group = c.benchmark_group("journal frame");
     let header = FrameHeader { start: 1, salt: 2, core: 0, generation: 3, sequence: 4, length: 0, head: (0, 0) };
-    for (partitions, bytes) in [(1, 200usize), (64, 200), (64, 4096), (1, 512 << 10)] {
+    for (partitions, bytes) in [(1, 200usize), (64, 200), (1000, 200), (64, 4096), (1, 512 << 10)] {
         let slice = {
             // Chunks are whole blocks.
             let chunk = Chunk::new(bytes.next_multiple_of(BLOCK as usize));

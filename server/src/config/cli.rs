@@ -93,7 +93,7 @@ const EXPORT_HELP: &str = "\
 The data directory must have been stopped cleanly (SIGTERM); nothing in it is changed. What is written to DIR:
 
   partitions/orders-0/*.log ...   to be laid into a Kafka's log directory
-  groups/billing.csv              offsets, as kafka-consumer-groups.sh reads them
+  groups/billing.csv              what kafka-consumer-groups.sh reads
   to-kafka.sh                     the commands that do all of it there
 
 A run that was cut off is repeated from its beginning.";
