@@ -195,6 +195,8 @@ fn mixed(kafka: &Broker) -> Result<()> {
             let record = BaseRecord::to(MIXED).partition(number as i32 % PARTITIONS).key(&key).payload(&value);
             producer.send(record).map_err(|(error, _)| error)?;
         }
+        // It also takes in what was delivered: an abort waits for that.
+        producer.flush(TIMEOUT)?;
         match number % 9 < 3 {
             true => producer.abort_transaction(TIMEOUT)?,
             false => producer.commit_transaction(TIMEOUT)?,

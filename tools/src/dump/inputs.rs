@@ -85,6 +85,19 @@ impl Listing {
         Ok(listing)
     }
 
+    /// As [`Listing::of`], of the segments that now hold what was in the one at `gone`, and behind it: compaction makes one of several,
+    /// and then it is the first file.
+    pub(crate) fn from_gone(path: &Path, gone: i64) -> Result<Listing> {
+        let mut listing = Listing::of(path)?;
+        let holder = listing.segments().into_iter().rfind(|base| *base <= gone);
+        let is_behind = |file: &PathBuf| match Known::of(file) {
+            Some(Known::Segment(base, kind)) => base > gone || (Some(base) == holder && kind == FileKind::Log),
+            _ => true,
+        };
+        listing.files.retain(is_behind);
+        Ok(listing)
+    }
+
     /// The base offsets of the logs, rising.
     pub(crate) fn segments(&self) -> Vec<i64> {
         let logs = self.files.iter().filter_map(|file| match Known::of(file) {

@@ -127,6 +127,16 @@ impl Select {
         self.offsets.and_then(|wanted| wanted.to).is_some_and(|to| base_offset > to)
     }
 
+    /// With the further condition that offsets are not below `floor`.
+    #[must_use]
+    pub fn not_below(mut self, floor: Option<i64>) -> Select {
+        if let Some(floor) = floor {
+            let wanted = self.offsets.get_or_insert_default();
+            wanted.from = wanted.from.max(Some(floor));
+        }
+        self
+    }
+
     /// True without any condition.
     #[must_use]
     pub fn is_all(&self) -> bool {

@@ -23,6 +23,7 @@ use super::{
 use anyhow::{Result, bail};
 use engine::segment::FileKind;
 use std::{
+    collections::VecDeque,
     io::{self, Write},
     path::Path,
 };
@@ -33,13 +34,16 @@ pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &m
     if path.is_dir() { directory(path, request, journals, &mut printer) } else { file(path, request, journals, &mut printer) }
 }
 
-fn directory(path: &Path, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
-    let listing = Listing::require(path)?;
-    let segments = listing.segments();
+fn directory(directory: &Path, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
+    let listing = Listing::require(directory)?;
+    let mut segments = listing.segments();
     let mut worst = Outcome::Clean;
     let mut left = request.select.batches_max;
-    for path in &listing.files {
-        if let Some(Known::Segment(base, kind)) = Known::of(path) {
+    let (mut files, mut floor) = (VecDeque::from(listing.files), None);
+    while let Some(file_path) = files.pop_front() {
+        let path = &file_path;
+        let known = Known::of(path);
+        if let Some(Known::Segment(base, kind)) = known {
             let next = segments.iter().find(|other| **other > base).copied();
             let skipped = next.is_some_and(|next| can_be_skipped(next, &request.select));
             // Whoever asks for some records has no use for indexes.
@@ -52,12 +56,20 @@ fn directory(path: &Path, request: &Request, journals: &Journals, out: &mut Prin
         }
         let mut of_file = request.clone();
         of_file.select.batches_max = left;
+        of_file.select = of_file.select.not_below(floor);
         let before = out.batches();
-        worst = worst.max(or_gone(file(path, &of_file, journals, out))?);
+        let found = file(path, &of_file, journals, out);
+        if let Some(Known::Segment(base, FileKind::Log)) = known.filter(|_| is_gone(&found)) {
+            // Its records may be in another one by now, whose own were shown before.
+            let fresh = Listing::from_gone(directory, base)?;
+            (segments, files, floor) = (fresh.segments(), fresh.files.into(), floor.max(Some(base)));
+            continue;
+        }
+        worst = worst.max(or_gone(found)?);
         left = left.map(|left| left.saturating_sub(out.batches() - before));
     }
     for path in &listing.directories {
-        worst = worst.max(match directory(path, request, journals, out) {
+        worst = worst.max(match self::directory(path, request, journals, out) {
             // A partition that was only just created, or deleted, is no error.
             Err(_) if std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none()) => Outcome::Clean,
             other => other?,
@@ -68,10 +80,12 @@ fn directory(path: &Path, request: &Request, journals: &Journals, out: &mut Prin
 
 /// A file that was there when its directory was listed may be gone: retention and compaction do that.
 pub(crate) fn or_gone<T: Default>(found: Result<T>) -> Result<T> {
-    match found {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => Ok(T::default()),
-        other => other,
-    }
+    if is_gone(&found) { Ok(T::default()) } else { found }
+}
+
+pub(crate) fn is_gone<T>(found: &Result<T>) -> bool {
+    let error = found.as_ref().err().and_then(|error| error.downcast_ref::<io::Error>());
+    error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn file(path: &Path, request: &Request, journals: &Journals, out: &mut Printer<'_>) -> Result<Outcome> {
