@@ -19,7 +19,7 @@ const PARTITIONS: i32 = 2;
 /// Too few for a segment.
 const FEW: u64 = 60;
 /// How often a busy broker's files are read.
-const POLLS: usize = 400;
+const POLLS: usize = 100;
 
 #[test]
 fn a_topic_that_is_only_in_the_journal_is_shown_live_killed_and_stopped() {
