@@ -235,7 +235,11 @@ impl Workload {
                     case("thin", "as fast as acks come: 200 records a request, 2 or 3 in a batch", &closed(200), KEYED),
                     case("paced", "200,000 records/s due, a request holds what 5 ms bring", &paced, KEYED),
                 ];
-                ("small keyed records: 50 producers, 100 B, 100 partitions, lz4, acks=all", format!("{load} --in-flight 1 --records 1000"), cases)
+                (
+                    "small keyed records: 50 producers, 100 B, 100 partitions, lz4, acks=all",
+                    format!("{load} --in-flight 1 --records 1000"),
+                    cases,
+                )
             }
         };
         Ok(Workload { id: format!("{:?}", args.workload), title, warm_up: words(&warm_up), cases })

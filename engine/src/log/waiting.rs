@@ -61,7 +61,9 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
 pub(super) async fn open_recovered<D: Disk>(core: &Core<D>) {
     let has_bytes = |slot: &Slot<D>| matches!(slot, Slot::Closed(unopened) if unopened.recovered.scanned.is_some());
     let ids: Vec<_> = core.slots.borrow().iter().filter(|(_, slot)| has_bytes(slot)).map(|(id, _)| *id).collect();
-    open_all(core, ids).for_each(async |opened| opened.unwrap_or_else(|(path, error)| tracing::error!("{}: {error}", path.display()))).await;
+    open_all(core, ids)
+        .for_each(async |opened| opened.unwrap_or_else(|(path, error)| tracing::error!("{}: {error}", path.display())))
+        .await;
 }
 
 /// Opens partitions, a few at a time.

@@ -154,20 +154,20 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
 
 /// Whose directory it is.
 enum Place {
-    Thalweg(Home),
-    Kafka(kafka::Home),
+    Thalweg(Box<Home>),
+    Kafka(Box<kafka::Home>),
 }
 
 impl Place {
     fn open(request: &Request) -> Result<Place> {
         let is_ours = request.data_dir.join(catalog_spec().directory).is_dir();
         if !is_ours && kafka::is_kafkas(&request.data_dir) {
-            return kafka::Home::open(request).map(Place::Kafka);
+            return Ok(Place::Kafka(Box::new(kafka::Home::open(request)?)));
         }
         if !request.configs.is_empty() {
             bail!("--configs is for the directory of a Kafka: Thalweg's settings are in it, or in what --config names");
         }
-        Home::open(request).map(Place::Thalweg)
+        Ok(Place::Thalweg(Box::new(Home::open(request)?)))
     }
 
     async fn keep<D: Disk>(&self, disk: D, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {

@@ -9,8 +9,8 @@ use crate::{
     compaction::{SCRATCH, discard},
     disk::{Disk, Open},
     journal::{
-        FRAME_ALIGNMENT, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
-        prepare_file, write_first_head,
+        FRAME_ALIGNMENT, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes, prepare_file,
+        write_first_head,
     },
     kafka::CLEAN_SHUTDOWN,
     partition::{

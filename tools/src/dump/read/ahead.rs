@@ -4,7 +4,7 @@
 use super::direct::{Chunk, Direct};
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
@@ -41,7 +41,7 @@ impl Ahead {
     }
 }
 
-fn read(path: &PathBuf, mut position: u64, end: u64, send: &SyncSender<io::Result<Chunk>>) -> io::Result<()> {
+fn read(path: &Path, mut position: u64, end: u64, send: &SyncSender<io::Result<Chunk>>) -> io::Result<()> {
     let mut file = Direct::open(path)?;
     while position < end {
         let wanted = (end - position).min(CHUNK_BYTES as u64) as usize;
