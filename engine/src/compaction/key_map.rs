@@ -3,8 +3,8 @@
 
 use siphasher::sip128::SipHasher13;
 
-/// Memory for a key, in bytes, when the table is as full as it may be: its slot, and its offset in
-/// [`KeyMap::last_offsets`].
+/// Memory for a key, in bytes, when the table is as full as it may be: its slot, and its last offset in the list of those that
+/// stay.
 pub const KEY_BYTES: usize = size_of::<Slot>() * LOAD.1 / LOAD.0 + size_of::<i64>();
 
 /// At most this part of the slots is taken.
