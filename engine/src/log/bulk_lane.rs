@@ -57,6 +57,10 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
         if let Some(done) = done {
             if let What::Run { bytes, .. } = done.what {
                 bytes_in_flight -= bytes;
+                core.run_bytes.set(core.run_bytes.get() + bytes);
+                if core.wants_head() {
+                    core.journal_signal.set();
+                }
             }
             finish(core, done, &flying);
             core.job_ended();

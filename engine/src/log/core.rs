@@ -27,6 +27,9 @@ use std::{
 /// How many partitions are asked to give memory back at an append.
 const RELEASES_A_TURN: usize = 8;
 
+/// Runs bring so many times the size of a journal file at most into segments between two heads.
+const RUN_BYTES_SHARE: u64 = 4;
+
 /// A partition of this core.
 pub(super) enum Slot<D: Disk> {
     /// Not used since the start.
@@ -81,6 +84,8 @@ pub(super) struct Core<D: Disk> {
     pub close_error: RefCell<Option<super::LogError>>,
     /// The journal is to begin its other file now, so that its head lets go of segments that are sealed.
     pub wants_switch: Cell<bool>,
+    /// Bytes that runs have brought into segments since the last head.
+    pub run_bytes: Cell<u64>,
     /// What retention and compaction do next, and when.
     pub keeper: Keeper,
     /// Every partition is in its files: the last heads may be written.
@@ -211,6 +216,12 @@ impl<D: Disk> Core<D> {
     pub fn ask_for_switch(&self) {
         self.wants_switch.set(true);
         self.journal_signal.set();
+    }
+
+    /// True if the journal is to begin its other file for what runs have written: a start scans that, and writes it once more,
+    /// although a run of any size leaves no more than a block in the journal.
+    pub fn wants_head(&self) -> bool {
+        self.run_bytes.get() >= RUN_BYTES_SHARE * self.limits.journal_file_bytes
     }
 
     /// True if nothing that is waited for will happen any more.

@@ -30,9 +30,12 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
     loop {
         core.small_appends_wait.set(false);
         core.journal_signal.wait().await;
-        while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() {
+        while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() || core.wants_head() {
             if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() {
-                switch(core, &mut writer).await?;
+                switch(core, &mut writer, true).await?;
+            } else if core.wants_head() {
+                // That can come many times a second: who is idle that long has not come to rest.
+                switch(core, &mut writer, false).await?;
             }
             if core.journal_queue.borrow().is_empty() {
                 break;
@@ -47,7 +50,7 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             complete(core, &members);
         }
         if core.final_head.get() {
-            switch(core, &mut writer).await?;
+            switch(core, &mut writer, true).await?;
             return Ok(());
         }
     }
@@ -112,9 +115,10 @@ fn complete<D: Disk>(core: &Core<D>, members: &[Member]) {
     core.job_ended();
 }
 
-/// Begins the other file with a complete checkpoint; then parks what was idle since the last one.
-async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Result<(), LogError> {
+/// Begins the other file with a complete checkpoint; then, if it `parks`, parks what was idle since the last time.
+async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: bool) -> Result<(), LogError> {
     core.wants_switch.set(false);
+    core.run_bytes.set(0);
     let (mut lines, mut items) = (Vec::new(), Vec::new());
     let mut offline_bytes = 0;
     for slot in core.slots.borrow_mut().values_mut() {
@@ -145,7 +149,7 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>) -> Resul
             partition.journal_base = line.segment_base;
         }
     }
-    for slot in slots.values_mut() {
+    for slot in slots.values_mut().filter(|_| parks) {
         let Slot::Open(partition) = slot else { continue };
         let was_fresh = std::mem::replace(&mut partition.is_fresh, false);
         if !was_fresh && partition.offline.is_none() {

@@ -161,6 +161,7 @@ impl<D: Disk> Log<D> {
             is_closing: Cell::new(false),
             close_error: RefCell::default(),
             wants_switch: Cell::new(false),
+            run_bytes: Cell::new(0),
             keeper: Keeper::default(),
             final_head: Cell::new(false),
             ended: Latch::default(),
