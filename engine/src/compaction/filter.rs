@@ -86,11 +86,12 @@ pub(super) enum Outcome {
 }
 
 impl Filter<'_> {
-    /// True if no record of a batch can stay, which the offsets alone say: nobody has to look at its records.
+    /// True if no record of a batch can stay, which the offsets alone say: nobody has to look at its records. One that has none any
+    /// more is not meant.
     pub fn is_superseded(&self, header: &Header) -> bool {
         let (first, last) = (header.base_offset(), header.last_offset());
         let is_known = self.is_regular && first >= self.first_dirty && last < self.end_offset && !header.is_control();
-        is_known && !has_any(self.live, first, last + 1)
+        is_known && header.record_count() > 0 && !has_any(self.live, first, last + 1)
     }
 
     /// True if nothing at all is left of the batches with offsets from `first` up to `next`, if they are of the dirty part and none

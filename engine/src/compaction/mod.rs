@@ -17,6 +17,8 @@ mod job;
 mod key_map;
 pub mod plan;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod writer;
 
