@@ -120,7 +120,7 @@ fn its_time_index_ends_as_ours() {
 /// What a lookup by time finds must not depend on whose indexes are used, be they missing, Kafka's, or preallocated.
 #[test]
 fn lookups_are_the_same_with_kafkas_indexes_and_with_rebuilt_ones() {
-    let kinds = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
+    let kinds = FileKind::INDEXES;
     let mut answers = Vec::new();
     for (way, rebuilt) in [("missing", true), ("kafka's", false), ("preallocated", true)] {
         let directory = PathBuf::from("/data/orders-0");

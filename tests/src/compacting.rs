@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::admin::Admin;
 use crate::broker::Broker;
 use crate::paths;
+use crate::process::Process;
 use crate::reader::read_topic;
 use crate::records::Record;
 use crate::scratch::Scratch;
@@ -105,6 +106,30 @@ pub fn sizes(state: &BTreeMap<PathBuf, (u64, i64, i64, u64)>) -> BTreeMap<String
         }
     }
     sizes
+}
+
+/// The base offsets of a partition's segments.
+pub fn segments(directory: &Path) -> Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        bases.extend(name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok()));
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Runs `compact` and kills it after a while. False if it had ended.
+pub fn killed(scratch: &Scratch, arguments: &[&str], after: Duration) -> Result<bool> {
+    let mut command = Command::new(paths::binary("tools", "compact")?);
+    command.args(arguments).arg("--no-progress");
+    let mut process = Process::spawn("compact", command, &scratch.log("compact"))?;
+    std::thread::sleep(after);
+    let runs = process.exited()?.is_none();
+    if runs {
+        process.kill()?;
+    }
+    Ok(runs)
 }
 
 /// What was written of a partition, by topic: offset, time, key and value.

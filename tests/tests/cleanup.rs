@@ -9,6 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use thalweg_tests::admin::Admin;
 use thalweg_tests::broker::{Broker, Kind, Options};
+use thalweg_tests::compacting::segments;
 use thalweg_tests::kafka::require_kafka;
 use thalweg_tests::reader::read_topic;
 use thalweg_tests::records::Record;
@@ -279,17 +280,6 @@ fn same_state(expected: &BTreeMap<String, Option<String>>, read: &[Record]) -> R
         );
     }
     Ok(())
-}
-
-/// The base offsets of a partition's segments.
-fn segments(directory: &Path) -> Result<Vec<i64>> {
-    let mut bases = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        bases.extend(name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok()));
-    }
-    bases.sort_unstable();
-    Ok(bases)
 }
 
 /// Up to where we have compacted.

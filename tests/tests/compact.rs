@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,10 +12,9 @@ use serde_json::Value;
 use thalweg_tests::admin::Admin;
 use thalweg_tests::broker::{Broker, Kind, Options};
 use thalweg_tests::compacting::{
-    PARTITIONS, TIMEOUT, TOPICS, compact, fill, freed, json, number, path, refused, served, sizes, state, summary, without,
+    PARTITIONS, TIMEOUT, TOPICS, compact, fill, freed, json, killed, number, path, refused, segments, served, sizes, state, summary,
+    without,
 };
-use thalweg_tests::paths;
-use thalweg_tests::process::Process;
 use thalweg_tests::scratch::Scratch;
 use thalweg_tests::wire::{Wire, batch, now_ms};
 
@@ -86,14 +84,8 @@ fn a_run_that_was_killed_is_repeated_and_nothing_is_lost() {
         let clean = config(scratch, "clean", CLEAN)?;
         let mut kills = 0;
         for pause_ms in [1, 5, 10, 20, 30, 45, 60, 80, 100, 130, 160, 200, 250, 300, 400, 600] {
-            let mut command = Command::new(paths::binary("tools", "compact")?);
-            command.arg(broker.data()).args(["--no-progress", "--config"]).arg(&clean);
-            let mut process = Process::spawn("compact", command, &scratch.log("compact"))?;
-            std::thread::sleep(Duration::from_millis(pause_ms));
-            if process.exited()?.is_none() {
-                process.kill()?;
-                kills += 1;
-            }
+            let arguments = [path(broker.data())?, "--config", path(&clean)?];
+            kills += u32::from(killed(scratch, &arguments, Duration::from_millis(pause_ms))?);
         }
         ensure!(kills > 3, "{kills} runs were killed");
         json(compact(&[path(broker.data())?, "--json", "--config", path(&clean)?])?, 0)?;
@@ -227,17 +219,6 @@ fn config(scratch: &Scratch, name: &str, settings: &str) -> Result<PathBuf> {
     let path = scratch.path().join(format!("{name}.toml"));
     fs::write(&path, settings)?;
     Ok(path)
-}
-
-/// The base offsets of a partition's segments.
-fn segments(directory: &Path) -> Result<Vec<i64>> {
-    let mut bases = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        bases.extend(name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok()));
-    }
-    bases.sort_unstable();
-    Ok(bases)
 }
 
 /// Up to where a partition is compacted.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,11 +13,10 @@ use serde_json::Value;
 use thalweg_tests::admin::Admin;
 use thalweg_tests::broker::{Broker, Kind, Options};
 use thalweg_tests::compacting::{
-    PARTITIONS, TIMEOUT, TOPICS, Written, compact, fill, freed, json, number, path, refused, served, sizes, state, summary, without,
+    PARTITIONS, TIMEOUT, TOPICS, Written, compact, fill, freed, json, killed, number, path, refused, segments, served, sizes, state,
+    summary, without,
 };
 use thalweg_tests::kafka::{require_kafka, tool};
-use thalweg_tests::paths;
-use thalweg_tests::process::Process;
 use thalweg_tests::reader::read_topic;
 use thalweg_tests::records::{Record, by_place};
 use thalweg_tests::scratch::Scratch;
@@ -111,14 +109,8 @@ fn a_run_that_was_killed_leaves_a_log_that_kafka_serves() {
         kafka.stop()?;
         let mut kills = 0;
         for (at, pause_ms) in [5, 15, 30, 45, 60, 80, 100, 130, 160, 200, 250, 300].into_iter().enumerate() {
-            let mut command = Command::new(paths::binary("tools", "compact")?);
-            command.arg(kafka.data()).args(["--no-progress", "--configs"]).arg(&configs);
-            let mut process = Process::spawn("compact", command, &scratch.log("compact"))?;
-            std::thread::sleep(Duration::from_millis(pause_ms));
-            if process.exited()?.is_none() {
-                process.kill()?;
-                kills += 1;
-            }
+            let arguments = [path(kafka.data())?, "--configs", path(&configs)?];
+            kills += u32::from(killed(scratch, &arguments, Duration::from_millis(pause_ms))?);
             if at % 4 == 3 {
                 kafka.launch()?;
                 served(scratch, &kafka, &written).with_context(|| format!("after {kills} kills"))?;
@@ -247,13 +239,7 @@ fn checkpoints(data: &Path) -> Result<()> {
     ensure!(lines.next() == Some("0") && lines.next() == Some(&(text.lines().count() - 2).to_string()), "{text}");
     for topic in ["table", "both"] {
         for partition in 0..PARTITIONS {
-            let logs = fs::read_dir(data.join(format!("{topic}-{partition}")))?;
-            let mut bases = Vec::new();
-            for log in logs {
-                let name = log?.file_name().to_string_lossy().into_owned();
-                bases.extend(name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok()));
-            }
-            let active = bases.into_iter().max().context("a segment")?;
+            let active = segments(&data.join(format!("{topic}-{partition}")))?.pop().context("a segment")?;
             ensure!(text.contains(&format!("{topic} {partition} {active}\n")), "{topic}-{partition} is active from {active} on:\n{text}");
         }
     }

@@ -101,36 +101,37 @@ impl Filter<'_> {
         is_known && !has_any(self.live, first, next) && !has_any(self.last_of_producers, first, next)
     }
 
-    /// Judges one batch; batches come in the order of the log. One that [`Filter::is_superseded`] may come without its bytes.
-    /// Also returns the aborted transaction whose marker this is, if it is still needed. `gone` counts the records that go.
+    /// Judges one batch; batches come in the order of the log. One that [`Filter::is_superseded`] comes without its bytes. Also
+    /// returns the aborted transaction whose marker this is, if it is still needed. `gone` counts the records that go.
     ///
     /// # Errors
     /// What is wrong with its records.
     pub fn judge(
         &self,
         header: &Header,
-        batch: &[u8],
+        batch: Option<&[u8]>,
         transactions: &mut Transactions,
         gone: &mut Gone,
     ) -> Result<(Outcome, Option<AbortedTxn>), String> {
         let is_control = header.is_control();
         let (discard, is_idle_marker, aborted) = if is_control {
-            let marker = transactions.marker(header, ControlRecord::of_batch(header, batch));
+            let marker = transactions.marker(header, batch.and_then(|batch| ControlRecord::of_batch(header, batch)));
             let had_its_time = header.delete_horizon().is_some_and(|horizon| horizon <= self.now_ms);
             (marker.is_idle && had_its_time, marker.is_idle, marker.aborted)
         } else {
             (transactions.is_aborted(header), false, None)
         };
         let stays_empty = self.is_last_of_producer(header) || header.next_offset() == self.round_end;
-        if discard {
-            let count = if is_control { &mut gone.markers } else { &mut gone.aborted };
+        let without_records = || if stays_empty { emptied(header) } else { Outcome::Gone };
+        let Some(batch) = batch.filter(|_| !discard) else {
+            let count = match (discard, is_control) {
+                (true, true) => &mut gone.markers,
+                (true, false) => &mut gone.aborted,
+                (false, _) => &mut gone.superseded,
+            };
             *count += header.record_count().max(0) as u64;
-            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
-        }
-        if self.is_superseded(header) {
-            gone.superseded += header.record_count().max(0) as u64;
-            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
-        }
+            return Ok((without_records(), aborted));
+        };
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
         let (mut kept, mut has_tombstone, mut at) = (Vec::new(), false, 0);
         for record in Records::new(header, &records) {
@@ -148,7 +149,7 @@ impl Filter<'_> {
             }
         }
         if kept.is_empty() {
-            return Ok((if stays_empty { emptied(header) } else { Outcome::Gone }, aborted));
+            return Ok((without_records(), aborted));
         }
         let needs_horizon = (has_tombstone || is_idle_marker) && header.delete_horizon().is_none();
         if kept.len() == header.record_count().max(0) as usize && !needs_horizon {
@@ -203,7 +204,7 @@ mod tests {
 
     fn judge(filter: &Filter<'_>, batch: &[u8], transactions: &mut Transactions) -> Option<(Header, Vec<i64>)> {
         let header = Header::read(batch).expect("whole");
-        let batch = match filter.judge(&header, batch, transactions, &mut Gone::default()).expect("readable").0 {
+        let batch = match filter.judge(&header, Some(batch), transactions, &mut Gone::default()).expect("readable").0 {
             Outcome::Same => batch.to_vec(),
             Outcome::Rewritten(batch) => batch,
             Outcome::Gone => return None,
@@ -272,7 +273,7 @@ mod tests {
         let batch = BatchBuilder::new().at(10, 0).record(1, Some(b"a"), None).build();
         let first = filter(&keys, &producers, 1_000);
         let header = Header::read(&batch).expect("whole");
-        let (outcome, _) = first.judge(&header, &batch, &mut Transactions::default(), &mut Gone::default()).expect("readable");
+        let (outcome, _) = first.judge(&header, Some(&batch), &mut Transactions::default(), &mut Gone::default()).expect("readable");
         let Outcome::Rewritten(batch) = outcome else { panic!("{outcome:?}") };
         assert_eq!(Header::read(&batch).expect("whole").delete_horizon(), Some(1_050));
         for (now_ms, stays) in [(1_049, true), (1_050, false)] {
@@ -303,11 +304,13 @@ mod tests {
         let mut transactions = Transactions::new(vec![aborted]);
         assert!(judge(&filter(&keys, &producers, 0), &data, &mut transactions).is_none());
         let header = Header::read(&marker).expect("whole");
-        let verdict = filter(&keys, &producers, 0).judge(&header, &marker, &mut transactions, &mut Gone::default()).expect("readable");
+        let verdict =
+            filter(&keys, &producers, 0).judge(&header, Some(&marker), &mut transactions, &mut Gone::default()).expect("readable");
         assert_eq!(verdict, (Outcome::Same, Some(aborted)));
         // The next round finds no data: the marker gets its horizon, and goes with the round after that.
-        let (outcome, _) =
-            filter(&keys, &producers, 0).judge(&header, &marker, &mut Transactions::default(), &mut Gone::default()).expect("readable");
+        let (outcome, _) = filter(&keys, &producers, 0)
+            .judge(&header, Some(&marker), &mut Transactions::default(), &mut Gone::default())
+            .expect("readable");
         let Outcome::Rewritten(marker) = outcome else { panic!("{outcome:?}") };
         assert!(judge(&filter(&keys, &producers, 49), &marker, &mut Transactions::default()).is_some());
         assert!(judge(&filter(&keys, &producers, 50), &marker, &mut Transactions::default()).is_none());

@@ -1,19 +1,19 @@
 //! One round of cleaning, from the decision to the files that are ready to be swapped in.
 
 use super::{
+    dirty::Dirty,
     filter::{Filter, Gone, Outcome},
-    key_map::KeyMap,
     plan,
     progress::Progress,
+    source::{Batches, Source},
     transactions::Transactions,
     writer::Writer,
 };
 use crate::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, Stop, payload},
+    batch::Header,
     disk::{Disk, read_whole},
     ids::PartitionId,
-    partition::directory::log_path,
-    segment::{AbortedTxn, BatchStream, FileKind, Pass, STREAM_WINDOW_BYTES, SegmentError, TxnIndex, file_name},
+    segment::{AbortedTxn, FileKind, ProducerState, SegmentError, TxnIndex, file_name},
 };
 use std::{
     collections::BTreeMap,
@@ -24,17 +24,6 @@ use std::{
 /// Where jobs write, in the data directory. A start removes it.
 pub const SCRATCH: &str = "cleaning";
 
-/// A sealed segment as a job sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Its first offset.
-    pub base_offset: i64,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// It has a `.txnindex`.
-    pub has_transactions: bool,
-}
-
 /// The last that is known of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRecord {
@@ -42,6 +31,12 @@ pub struct LastRecord {
     pub epoch: i16,
     /// The offset of its last record; `None` if only markers are left.
     pub data_offset: Option<i64>,
+}
+
+impl From<&ProducerState> for LastRecord {
+    fn from(state: &ProducerState) -> LastRecord {
+        LastRecord { epoch: state.epoch, data_offset: state.batches.last().map(|batch| batch.last_offset) }
+    }
 }
 
 /// A round of cleaning of one partition. Plain data: it can be sent to another thread.
@@ -117,29 +112,6 @@ pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
     move |source| CleanError::Disk { path: path.clone(), source }
 }
 
-/// The keys of the dirty part, as far as they fitted.
-struct Dirty {
-    keys: KeyMap,
-    /// As [`Filter::is_regular`].
-    is_regular: bool,
-    /// No batch of it is transactional, or a marker.
-    is_plain: bool,
-    /// What its segments are made of, by their base offsets.
-    parts: BTreeMap<i64, Parts>,
-    end_offset: i64,
-    is_partial: bool,
-}
-
-/// The parts of a segment: a window of its stream each, or a sixteenth of a small segment.
-struct Parts {
-    /// What a part has at least, in bytes.
-    bytes: u64,
-    /// Position and first offset of each.
-    starts: Vec<(u64, i64)>,
-    /// Records in all of them.
-    records: u64,
-}
-
 impl Job {
     /// Bytes of log that it reads if it gets to its end: what is clean already once, what is dirty twice.
     #[must_use]
@@ -147,7 +119,7 @@ impl Job {
         self.segments.iter().map(|segment| segment.bytes * if segment.base_offset < self.first_dirty { 1 } else { 2 }).sum()
     }
 
-    /// Runs it: reads the segments twice, writes what is to take their place into the scratch directory, durably.
+    /// Runs it: reads the segments, what is dirty twice, and writes what is to take their place into the scratch directory, durably.
     ///
     /// # Errors
     /// [`CleanError`]: nothing of the log has changed. What was written is removed by [`discard`].
@@ -157,7 +129,7 @@ impl Job {
             disk.create_dir(path).await.map_err(at(path))?;
         }
         let aborted = self.all_aborted(disk).await?;
-        let dirty = self.dirty(disk, aborted.clone()).await?;
+        let dirty = Dirty::read(self, disk, aborted.clone()).await?;
         let live = dirty.keys.last_offsets();
         let mut last_of_producers: Vec<i64> = self.producers.values().filter_map(|last| last.data_offset).collect();
         last_of_producers.sort_unstable();
@@ -205,48 +177,6 @@ impl Job {
         Ok(all)
     }
 
-    /// Reads the dirty part, and notes the last offset of each key.
-    async fn dirty<D: Disk>(&self, disk: &D, aborted: Vec<AbortedTxn>) -> Result<Dirty, CleanError> {
-        let span = usize::try_from(self.end - self.first_dirty).unwrap_or(usize::MAX);
-        let keys = KeyMap::new(self.keys_max.min(span), self.secret);
-        let mut dirty =
-            Dirty { keys, is_regular: true, is_plain: true, parts: BTreeMap::new(), end_offset: self.first_dirty, is_partial: false };
-        let mut transactions = Transactions::new(aborted);
-        let next = |index: usize| self.segments.get(index + 1).map_or(self.end, |next| next.base_offset);
-        for (index, segment) in self.segments.iter().enumerate().filter(|(index, _)| next(*index) > self.first_dirty) {
-            let mut source = Batches::open(disk, &self.directory, segment, Vec::new()).await?;
-            let mut parts = Parts::of(segment);
-            while let Some(header) = source.next().await? {
-                self.progress.add(header.size());
-                parts.push(source.position, &header);
-                dirty.is_plain &= !header.is_transactional() && !header.is_control();
-                let is_dirty = header.last_offset() >= self.first_dirty;
-                let is_aborted = match header.is_control() {
-                    true => {
-                        transactions.marker(&header, ControlRecord::of_batch(&header, source.batch(&header).await?));
-                        true
-                    }
-                    false => transactions.is_aborted(&header),
-                };
-                if !is_dirty {
-                    continue;
-                }
-                if !is_aborted {
-                    let position = source.position;
-                    let noted = dirty.note(&header, source.batch(&header).await?, self.first_dirty);
-                    if !noted.map_err(|what| source.corrupt(position, what))? {
-                        dirty.is_partial = true;
-                        return Ok(dirty);
-                    }
-                }
-                dirty.end_offset = header.next_offset();
-            }
-            dirty.end_offset = next(index).max(self.first_dirty);
-            dirty.parts.insert(segment.base_offset, parts);
-        }
-        Ok(dirty)
-    }
-
     /// Cleans one group into one new segment. Where nothing changes, nothing is written.
     async fn clean<D: Disk>(
         &self,
@@ -276,7 +206,7 @@ impl Job {
                 self.progress.add(header.size());
                 seen += header.record_count().max(0) as u64;
                 let position = source.position;
-                let batch = if filter.is_superseded(&header) { &[] } else { source.batch(&header).await? };
+                let batch = if filter.is_superseded(&header) { None } else { Some(source.batch(&header).await?) };
                 let judged = filter.judge(&header, batch, transactions, &mut cleaned.gone);
                 cleaned.records.0 += header.record_count().max(0) as u64;
                 let (outcome, aborted) = match judged {
@@ -284,24 +214,23 @@ impl Job {
                     Err(what) => return Err(source.corrupt(position, what)),
                 };
                 still_aborted.extend(aborted);
-                match (&outcome, &mut writer) {
-                    (Outcome::Same, None) => {}
-                    (Outcome::Same, Some(writer)) => writer.push(&header, batch).await?,
-                    (Outcome::Rewritten(_) | Outcome::Gone, None) => writer = Some(self.copy(disk, segment, position).await?),
-                    (Outcome::Rewritten(_) | Outcome::Gone, Some(_)) => {}
+                if outcome != Outcome::Same && writer.is_none() {
+                    writer = Some(self.copy(disk, segment, position).await?);
                 }
-                cleaned.records.1 += match &outcome {
-                    Outcome::Same => header.record_count().max(0) as u64,
-                    Outcome::Rewritten(batch) => {
-                        let header = Header::read(batch).expect("a whole batch");
-                        writer.as_mut().expect("it was made above").push(&header, batch).await?;
-                        header.record_count() as u64
-                    }
-                    Outcome::Gone => 0,
+                let stays = match &outcome {
+                    Outcome::Same => batch,
+                    Outcome::Rewritten(batch) => Some(&batch[..]),
+                    Outcome::Gone => None,
                 };
+                let Some(stays) = stays else { continue };
+                let header = Header::read(stays).expect("a whole batch");
+                cleaned.records.1 += header.record_count().max(0) as u64;
+                if let Some(writer) = &mut writer {
+                    writer.push(&header, stays).await?;
+                }
             }
             if source.stream.passed() > 0 {
-                let unseen = dirty.parts[&segment.base_offset].records - seen;
+                let unseen = dirty.records(segment) - seen;
                 self.progress.add(source.stream.passed() as usize);
                 cleaned.records.0 += unseen;
                 cleaned.gone.superseded += unseen;
@@ -333,108 +262,6 @@ impl Job {
             writer.push(&header, source.batch(&header).await?).await?;
         }
         Ok(writer)
-    }
-}
-
-impl Parts {
-    fn of(segment: &Source) -> Parts {
-        Parts { bytes: (segment.bytes / 16).clamp(1, STREAM_WINDOW_BYTES), starts: Vec::new(), records: 0 }
-    }
-
-    fn push(&mut self, position: u64, header: &Header) {
-        if self.starts.last().is_none_or(|last| position / self.bytes > last.0 / self.bytes) {
-            self.starts.push((position, header.base_offset()));
-        }
-        self.records += header.record_count().max(0) as u64;
-    }
-}
-
-impl Dirty {
-    /// The parts of a segment of which nothing is left: neither have they to be read again.
-    fn passes(&self, segment: &Source, filter: &Filter<'_>) -> Vec<Pass> {
-        let mut passes: Vec<Pass> = Vec::new();
-        let Some(parts) = self.parts.get(&segment.base_offset).filter(|_| self.is_plain) else { return passes };
-        for pair in parts.starts.windows(2) {
-            let [(from, first), (to, next_offset)] = [pair[0], pair[1]];
-            if !filter.leaves_nothing_of(first, next_offset) {
-                continue;
-            }
-            match passes.last_mut() {
-                Some(last) if last.to == from => (last.to, last.next_offset) = (to, next_offset),
-                _ => passes.push(Pass { from, to, next_offset }),
-            }
-        }
-        passes
-    }
-
-    /// Notes the keys of a batch. False if there is no room for all of them, and none is noted then.
-    fn note(&mut self, header: &Header, batch: &[u8], first_dirty: i64) -> Result<bool, String> {
-        let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
-        let is_noted = |record: &Record<'_>| record.key.is_some() && record.offset(header) >= first_dirty;
-        // There are never more of them than the header says, which is a client's word: where there is no room for that many
-        // they are counted, and memory is taken for those that are there.
-        if !self.keys.has_room(header.record_count().max(0) as usize) {
-            let mut count = 0;
-            for record in Records::new(header, &records) {
-                count += usize::from(is_noted(&record.map_err(|error| error.to_string())?));
-            }
-            if !self.keys.has_room(count) {
-                if !self.keys.is_empty() {
-                    return Ok(false);
-                }
-                self.keys.reserve(count);
-            }
-        }
-        for record in Records::new(header, &records) {
-            let record = record.map_err(|error| error.to_string())?;
-            let offset = record.offset(header);
-            // A client may have given a compressed batch any offsets.
-            self.is_regular &= record.key.is_some() && (header.base_offset()..=header.last_offset()).contains(&offset);
-            if is_noted(&record) {
-                self.keys.put(record.key.expect("it has one"), offset);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// The batches of a source, with its path for what is wrong with them.
-struct Batches<D: Disk> {
-    path: PathBuf,
-    stream: BatchStream<D>,
-    /// Where the batch begins whose header came last.
-    position: u64,
-}
-
-impl<D: Disk> Batches<D> {
-    async fn open(disk: &D, directory: &Path, source: &Source, passes: Vec<Pass>) -> Result<Batches<D>, CleanError> {
-        let path = log_path(directory, source.base_offset);
-        let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes, passes).await.map_err(at(&path))?;
-        Ok(Batches { path, stream, position: 0 })
-    }
-
-    async fn next(&mut self) -> Result<Option<Header>, CleanError> {
-        match self.stream.next_header().await.map_err(at(&self.path))? {
-            Ok(header) => {
-                self.position = self.stream.position() - header.size() as u64;
-                Ok(Some(header))
-            }
-            Err(Stop::End) => Ok(None),
-            Err(stop) => Err(self.corrupt(self.stream.position(), stop.to_string())),
-        }
-    }
-
-    async fn batch(&mut self, header: &Header) -> Result<&[u8], CleanError> {
-        let position = self.position;
-        let corrupt = |path: &Path, stop: Stop| CleanError::Corrupt { path: path.to_path_buf(), position, what: stop.to_string() };
-        match self.stream.batch(header).await.map_err(at(&self.path))? {
-            Ok(batch) => Ok(batch),
-            Err(stop) => Err(corrupt(&self.path, stop)),
-        }
-    }
-
-    fn corrupt(&self, position: u64, what: String) -> CleanError {
-        CleanError::Corrupt { path: self.path.clone(), position, what }
     }
 }
 

@@ -115,10 +115,9 @@ mod tests {
             for (key, offset) in &expected {
                 prop_assert_eq!(map.get(key), Some(*offset));
             }
-            let mut offsets: Vec<i64> = expected.into_values().collect();
+            let mut offsets: Vec<i64> = expected.values().copied().collect();
             offsets.sort_unstable();
-            prop_assert_eq!(map.last_offsets(), offsets.clone());
-            let expected = offsets;
+            prop_assert_eq!(map.last_offsets(), offsets);
             prop_assert!(map.has_room(keys.len() - expected.len()) && !map.has_room(keys.len() - expected.len() + 1));
         }
     }

@@ -12,11 +12,13 @@
 //! gone and their horizon has passed. Offsets, sequences and timestamps of what stays never change.
 
 mod checkpoint;
+mod dirty;
 mod filter;
 mod job;
 mod key_map;
 pub mod plan;
 mod progress;
+mod source;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -24,6 +26,7 @@ mod writer;
 
 pub use checkpoint::{read_first_dirty, write_first_dirty};
 pub use filter::Gone;
-pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, Source, discard};
+pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, discard};
 pub use key_map::KEY_BYTES;
 pub use progress::Progress;
+pub use source::Source;

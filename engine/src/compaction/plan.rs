@@ -25,6 +25,12 @@ impl Range {
     }
 }
 
+/// True if a round is worth it: enough of the log is dirty, or it is `overdue`, or the last round did not come to its end.
+#[must_use]
+pub fn is_worth(range: &Range, dirty_ratio_min: f64, overdue: bool, is_partial: bool) -> bool {
+    range.dirty_bytes > 0 && (range.dirty_ratio() > dirty_ratio_min || overdue || is_partial)
+}
+
 /// What of a log lies below `limit`, in whole segments. `next_base` is the base offset behind the last of `sealed`.
 #[must_use]
 pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: i64) -> Range {

@@ -4,15 +4,14 @@
 use super::job::{CleanError, at};
 use crate::{
     batch::Header,
-    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open},
+    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, begin},
     segment::{AbortedTxn, FileKind, Indexes, swap::cleaned_name},
 };
-use futures_util::{FutureExt, future::LocalBoxFuture, poll, try_join};
+use futures_util::{future::LocalBoxFuture, try_join};
 use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
-    task::Poll,
 };
 
 /// By how much the file grows at a time, in bytes.
@@ -76,12 +75,7 @@ impl<D: Disk> Writer<D> {
             self.disk.allocate(&self.file, self.allocated).await.map_err(at(&self.path))?;
         }
         let (disk, file, position, slice) = (self.disk.clone(), self.file.clone(), self.written, self.chunk.blocks(0, bytes));
-        let mut write = async move { disk.write(&file, position, vec![slice]).await }.boxed_local();
-        // A future does nothing before it is polled.
-        match poll!(&mut write) {
-            Poll::Ready(written) => written.map_err(at(&self.path))?,
-            Poll::Pending => self.writing = Some(write),
-        }
+        self.writing = Some(begin(async move { disk.write(&file, position, vec![slice]).await }).await);
         self.written += bytes as u64;
         self.chunk = Chunk::new(CHUNK_BYTES);
         Ok(())

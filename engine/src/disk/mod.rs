@@ -16,10 +16,12 @@ pub use overlay::{Overlay, OverlayFile};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 
+use futures_util::{FutureExt, future::LocalBoxFuture, poll};
 use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
+    task::Poll,
 };
 
 /// The unit of every direct read and write, in bytes.
@@ -101,6 +103,15 @@ pub trait Disk: Clone + 'static {
     /// An ack that is about to be given relies on these bytes being durable. Nothing, but for a [`Recorder`]: it asserts.
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {
         let _ = (file, position, len);
+    }
+}
+
+/// Begins an operation that is waited for later: a future does nothing before it is polled.
+pub(crate) async fn begin<T: 'static>(operation: impl Future<Output = T> + 'static) -> LocalBoxFuture<'static, T> {
+    let mut operation = operation.boxed_local();
+    match poll!(&mut operation) {
+        Poll::Ready(done) => std::future::ready(done).boxed_local(),
+        Poll::Pending => operation,
     }
 }
 

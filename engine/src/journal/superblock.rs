@@ -68,6 +68,12 @@ impl Superblock {
         slot
     }
 
+    /// The newest slot of the file's `bytes` that is valid, and the format version that it says.
+    #[must_use]
+    pub fn newest(bytes: &[u8]) -> Option<(u32, Superblock)> {
+        bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, found)| found.sequence)
+    }
+
     /// A slot's format version and content; `None` if it is not valid.
     #[must_use]
     pub fn of_slot(slot: &[u8]) -> Option<(u32, Superblock)> {
@@ -100,8 +106,7 @@ impl Superblock {
         };
         disk.flush(&file).await.map_err(failed)?;
         let bytes = disk.read(&file, 0, 2 * BLOCK as usize).await.map_err(failed)?;
-        let newest = bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, found)| found.sequence);
-        match newest {
+        match Superblock::newest(&bytes) {
             Some((version, _)) if version > FORMAT_VERSION => {
                 Err(JournalError::NewerFormat { path: path.clone(), found: version, known: FORMAT_VERSION })
             }

@@ -205,8 +205,7 @@ pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(
     })
     .await;
     if let Some(Slot::Closed(mut unopened)) = core.slots.borrow_mut().remove(&id) {
-        core.limits.unmoved.set(core.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
-        unopened.waiting.fire();
+        core.is_unopened_no_more(&mut unopened);
     }
     core.admit_waiting();
     core.keeper.forget(id);

@@ -121,6 +121,12 @@ impl<D: Disk> Core<D> {
         }
     }
 
+    /// A partition is opened, or gone: from here on it counts its bytes itself, and who waits looks again.
+    pub fn is_unopened_no_more(&self, unopened: &mut Unopened) {
+        self.limits.unmoved.set(self.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
+        unopened.waiting.fire();
+    }
+
     /// Counts what has changed, and tells the lanes and the senders.
     pub fn settle(&self, partition: &mut Partition<D>) {
         if partition.must_discard && partition.progress.is_idle() {

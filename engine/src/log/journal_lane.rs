@@ -10,6 +10,7 @@ use crate::{
     journal::{FRAME_CONTENT_MAX, Item, JournalWriter},
     partition::{PartitionId, head},
 };
+use std::collections::BTreeMap;
 
 /// With less room than this the other file is switched to: the longest end entry must fit.
 const ROOM_BYTES_MIN: usize = 16 << 10;
@@ -149,7 +150,18 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
             partition.journal_base = line.segment_base;
         }
     }
-    for slot in slots.values_mut().filter(|_| parks) {
+    if parks {
+        park_idle(core, &mut slots);
+    }
+    drop(slots);
+    // Whoever waits until the journal has let go of a segment.
+    core.job_ended();
+    Ok(())
+}
+
+/// Parks what was idle since the last time.
+fn park_idle<D: Disk>(core: &Core<D>, slots: &mut BTreeMap<PartitionId, Slot<D>>) {
+    for slot in slots.values_mut() {
         let Slot::Open(partition) = slot else { continue };
         let was_fresh = std::mem::replace(&mut partition.is_fresh, false);
         if !was_fresh && partition.offline.is_none() {
@@ -157,8 +169,4 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
             core.settle(partition);
         }
     }
-    drop(slots);
-    // Whoever waits until the journal has let go of a segment.
-    core.job_ended();
-    Ok(())
 }

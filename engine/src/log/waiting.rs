@@ -44,9 +44,7 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
             if let Slot::Closed(unopened) = slot {
                 partition.spec = unopened.recovered.spec.clone();
-                // From here on the partition counts them.
-                core.limits.unmoved.set(core.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
-                unopened.waiting.fire();
+                core.is_unopened_no_more(unopened);
             }
             partition.wants_keeping = true;
             core.settle(&mut partition);

@@ -12,6 +12,15 @@
 /// `message.timestamp.after.max.ms` allows by default.
 pub const AHEAD_MS: i64 = 3_600_000;
 
+/// The earlier of two deadlines.
+#[must_use]
+pub fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// The bounds of a log (`retention.ms`, `retention.bytes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {

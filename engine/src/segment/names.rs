@@ -19,6 +19,9 @@ impl FileKind {
     /// All of them.
     pub const ALL: [FileKind; 5] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex, FileKind::Snapshot];
 
+    /// What a segment has beside its log.
+    pub const INDEXES: [FileKind; 3] = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
+
     /// The suffix, without its dot.
     #[must_use]
     pub fn suffix(self) -> &'static str {

@@ -8,7 +8,7 @@ use super::{
     walk::Walk,
 };
 use crate::{
-    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Records, Scanner, Stop, payload},
+    batch::{ControlRecord, DECOMPRESSED_BYTES_MAX, HEADER_BYTES, Header, Records, Scanner, Stop, payload},
     disk::{Disk, Open, read_whole, write_whole},
 };
 use std::{
@@ -353,4 +353,14 @@ pub async fn store_indexes<D: Disk>(disk: &D, directory: &Path, indexes: &Indexe
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The newest timestamp of a segment's first batch, in ms; `None` without a batch.
+///
+/// # Errors
+/// The disk's.
+pub async fn first_timestamp<D: Disk>(disk: &D, directory: &Path, base_offset: i64) -> io::Result<Option<i64>> {
+    let reader = disk.open_reader(&directory.join(file_name(base_offset, FileKind::Log))).await?;
+    let bytes = disk.read_buffered(&reader, 0, HEADER_BYTES).await?;
+    Ok(Header::read(&bytes).filter(|header| header.size() > 0).map(|header| header.max_timestamp()))
 }

@@ -3,10 +3,10 @@
 
 use crate::{
     batch::{Header, Scanner, Step, Stop, crc},
-    disk::{BLOCK, Disk, Open, Slice},
+    disk::{BLOCK, Disk, Open, Slice, begin},
 };
-use futures_util::{FutureExt, future::LocalBoxFuture, poll};
-use std::{collections::VecDeque, io, path::Path, task::Poll};
+use futures_util::future::LocalBoxFuture;
+use std::{collections::VecDeque, io, path::Path};
 
 /// What is read at once, in bytes: several batches of a megabyte, so that few of them lie across two windows.
 pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
@@ -191,12 +191,7 @@ impl<D: Disk> BatchStream<D> {
             }
             let bytes = (self.end - at).next_multiple_of(BLOCK).min(WINDOW_BYTES);
             let (disk, file) = (self.disk.clone(), self.file.clone());
-            let mut window = async move { disk.read(&file, at, bytes as usize).await }.boxed_local();
-            // A future does nothing before it is polled.
-            let window = match poll!(&mut window) {
-                Poll::Ready(window) => std::future::ready(window).boxed_local(),
-                Poll::Pending => window,
-            };
+            let window = begin(async move { disk.read(&file, at, bytes as usize).await }).await;
             self.ahead.push_back(Asked { at, bytes, window });
             self.asked += bytes;
         }

@@ -27,8 +27,6 @@ use std::{io, path::Path};
 pub(super) const SWAP: &str = ".swap";
 /// The ending of a file that may never take it.
 pub(super) const CLEANED: &str = ".cleaned";
-/// What a segment has beside its log.
-const BESIDE: [FileKind; 3] = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
 pub(super) fn waiting(base_offset: i64, kind: FileKind) -> String {
     format!("{}{SWAP}", file_name(base_offset, kind))
@@ -46,7 +44,7 @@ pub fn cleaned_name(base_offset: i64, kind: FileKind) -> String {
 /// The disk's, and whether the log was renamed already: then only a start can tell what counts.
 pub async fn commit<D: Disk>(disk: &D, scratch: &Path, directory: &Path, base_offset: i64) -> Result<(), (io::Error, bool)> {
     let before = |error| (error, false);
-    for kind in BESIDE {
+    for kind in FileKind::INDEXES {
         let (from, to) = (scratch.join(cleaned_name(base_offset, kind)), directory.join(waiting(base_offset, kind)));
         disk.rename(&from, &to).await.map_err(before)?;
     }
@@ -69,7 +67,7 @@ pub async fn complete<D: Disk>(disk: &D, directory: &Path, base_offset: i64, oth
         remove_segment(disk, directory, *other).await?;
     }
     disk.sync_dir(directory).await?;
-    for kind in BESIDE {
+    for kind in FileKind::INDEXES {
         take_place(disk, directory, base_offset, kind).await?;
     }
     disk.sync_dir(directory).await?;

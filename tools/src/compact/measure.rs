@@ -10,8 +10,6 @@ use std::{collections::BTreeMap, path::Path};
 
 /// Digits of a base offset in the name of a file.
 const OFFSET_DIGITS: usize = 20;
-/// What belongs to a segment beside its log.
-const INDEXES: [FileKind; 3] = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
 /// What the segments of a partition take on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Files {
         let Some(allocated) = self.0.get(&file_name(active, FileKind::Log)) else { return self.size() };
         let is_there = after.0.contains_key(&file_name(active, FileKind::Log));
         let of_indexes = if is_there { after } else { self };
-        let indexes: u64 = INDEXES.iter().filter_map(|kind| of_indexes.0.get(&file_name(active, *kind))).sum();
+        let indexes: u64 = FileKind::INDEXES.iter().filter_map(|kind| of_indexes.0.get(&file_name(active, *kind))).sum();
         // What lies behind the active segment was never acked: a start removes it.
         let sealed = self.0.iter().filter(|(name, _)| base_of(name) < Some(active));
         let sealed = Files(sealed.map(|(name, bytes)| (name.clone(), *bytes)).collect()).size();

@@ -1,6 +1,6 @@
 //! Compaction on the core: which partitions are worth a round, the job for it, and the swap of what came back.
 
-use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, earlier, let_go, survey::first_timestamp};
+use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, let_go};
 use crate::{
     compaction::{
         CleanError, Cleaned, Group, Job, LastRecord, Progress, SCRATCH, Source, discard,
@@ -9,7 +9,8 @@ use crate::{
     },
     disk::Disk,
     partition::{Partition, PartitionConfig, PartitionId, open::OpenError, state::SealedSegment},
-    segment::swap,
+    retention::earlier,
+    segment::{first_timestamp, swap},
 };
 use std::{collections::BTreeMap, io, path::PathBuf};
 
@@ -106,7 +107,7 @@ pub(super) async fn consider<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i
     let (limit, lag_ends) = lag_limit(core, id, &seen, first_dirty, now_ms).await?;
     let range = seen.range(first_dirty, limit);
     let (overdue, overdue_at) = overdue(core, &seen, first_dirty, &range, now_ms).await?;
-    let is_worth = range.dirty_bytes > 0 && (range.dirty_ratio() > seen.config.min_cleanable_dirty_ratio || overdue || state.is_partial);
+    let is_worth = plan::is_worth(&range, seen.config.min_cleanable_dirty_ratio, overdue, state.is_partial);
     let needs = seen.sealed.get(range.segments).map_or(seen.front_base, |next| next.base_offset);
     if is_worth && seen.journal_base < needs && !let_go(core, id, needs).await {
         return Ok(Some(now_ms + RETRY_MS));
@@ -161,7 +162,7 @@ async fn overdue<D: Disk>(
     let oldest = seen.sealed[..range.segments].iter().rfind(|segment| segment.base_offset <= first_dirty);
     let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX && range.dirty_bytes > 0) else { return Ok((false, None)) };
     let failed = |error| (seen.directory.clone(), error);
-    let first = first_timestamp(core, &seen.directory, oldest.base_offset).await.map_err(failed)?;
+    let first = first_timestamp(&core.disk, &seen.directory, oldest.base_offset).await.map_err(failed)?;
     let ends = plan::overdue_at(first, lag_ms, now_ms);
     Ok((ends.is_some_and(|ends| ends <= now_ms), ends.filter(|ends| *ends > now_ms)))
 }
@@ -216,28 +217,19 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
 
 fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &Range, first_dirty: i64) -> Option<Job> {
     let segments = partition.sealed.get(..range.segments).filter(|segments| *segments == &seen.sealed[..range.segments])?;
-    let source = |segment: &SealedSegment| Source {
-        base_offset: segment.base_offset,
-        bytes: segment.bytes,
-        has_transactions: segment.has_transactions,
-    };
     let later = partition.sealed[range.segments..].iter().filter(|segment| segment.has_transactions);
-    let last = |state: &crate::segment::ProducerState| LastRecord {
-        epoch: state.epoch,
-        data_offset: state.batches.last().map(|batch| batch.last_offset),
-    };
     // All of them, as of the durable end.
     let producers = partition.producers.for_checkpoint(i64::MIN, 0, core.limits.now_ms.get());
     Some(Job {
         partition: partition.spec.id,
         directory: partition.directory.clone(),
         scratch: core.config.data_dir.join(SCRATCH).join(partition.spec.id.0.to_string()),
-        segments: segments.iter().map(source).collect(),
+        segments: segments.iter().map(Source::from).collect(),
         end: range.end,
         first_dirty,
         later: later.map(|segment| segment.base_offset).collect(),
         aborted: partition.indexes.transactions.entries().to_vec(),
-        producers: producers.iter().map(|state| (state.producer_id, last(state))).collect::<BTreeMap<_, _>>(),
+        producers: producers.iter().map(|state| (state.producer_id, LastRecord::from(state))).collect::<BTreeMap<_, _>>(),
         segment_bytes: partition.spec.config.segment_bytes,
         delete_retention_ms: partition.spec.config.delete_retention_ms,
         now_ms: 0,

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     disk::Disk,
     partition::{PartitionId, open::OpenError},
+    retention::earlier,
 };
 use futures_util::{StreamExt, stream};
 use std::{
@@ -217,14 +218,6 @@ async fn look_at<D: Disk>(log: &Log<D>, id: PartitionId, now_ms: i64) -> Result<
     log.open_partition(id).await?;
     let next = retention::keep(core, id, now_ms).await?;
     Ok(earlier(next, compaction::consider(core, id, now_ms).await?))
-}
-
-/// The earlier of two deadlines.
-fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 /// Waits until the journal needs nothing of the segments before `base_offset` of a partition. False if that won't come.

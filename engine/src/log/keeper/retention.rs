@@ -1,10 +1,10 @@
 //! Retention of one open partition: the verdicts of [`crate::retention`], carried out.
 
-use super::{super::core::Core, KeepEvent, RETRY_MS, earlier, let_go};
+use super::{super::core::Core, KeepEvent, RETRY_MS, let_go};
 use crate::{
     disk::Disk,
     partition::{Partition, PartitionId, open::OpenError, state::SealedSegment},
-    retention::{Facts, Retention, Verdict, Why},
+    retention::{Facts, Retention, Verdict, Why, earlier},
     segment::{SegmentError, remove_segment},
 };
 use std::{io, path::PathBuf};

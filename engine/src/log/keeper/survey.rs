@@ -1,14 +1,13 @@
 //! A partition that was not used since the start stays closed until something is due of it: one look at its directory says
 //! when that is at the earliest.
 
-use super::{super::core::Core, earlier};
+use super::super::core::Core;
 use crate::{
-    batch::{HEADER_BYTES, Header},
     disk::Disk,
-    partition::{Recovered, directory::log_path, open::OpenError},
-    segment::PartitionFiles,
+    partition::{Recovered, open::OpenError},
+    retention::earlier,
+    segment::{PartitionFiles, first_timestamp},
 };
-use std::path::Path;
 
 /// When the partition has to be opened at the earliest, in ms; `None` if it can stay closed.
 ///
@@ -36,7 +35,7 @@ pub(super) async fn deadline<D: Disk>(core: &Core<D>, recovered: &Recovered, now
     }
     let mut next = None;
     if line.flushed > 0 {
-        let began = first_timestamp(core, &directory, line.segment_base).await.map_err(failed)?;
+        let began = first_timestamp(&core.disk, &directory, line.segment_base).await.map_err(failed)?;
         next = began.map(|began| began.saturating_add(config.roll_ms()));
     }
     let (Some(retention), Some(oldest)) = (config.retention, files.segments.first()) else { return Ok(next) };
@@ -48,16 +47,9 @@ pub(super) async fn deadline<D: Disk>(core: &Core<D>, recovered: &Recovered, now
     }
     if let Some(ms) = retention.ms {
         // No record is older than the first one, but for those that a producer dated back; and none goes later than this.
-        let first = first_timestamp(core, &directory, oldest.base_offset).await.map_err(failed)?;
+        let first = first_timestamp(&core.disk, &directory, oldest.base_offset).await.map_err(failed)?;
         let ends = |since: Option<i64>| since.map(|since| since.saturating_add(ms));
         next = earlier(next, earlier(ends(first), ends(oldest.changed_ms)));
     }
     Ok(next)
-}
-
-/// The newest timestamp of a segment's first batch.
-pub(super) async fn first_timestamp<D: Disk>(core: &Core<D>, directory: &Path, base_offset: i64) -> std::io::Result<Option<i64>> {
-    let reader = core.disk.open_reader(&log_path(directory, base_offset)).await?;
-    let bytes = core.disk.read_buffered(&reader, 0, HEADER_BYTES).await?;
-    Ok(Header::read(&bytes).filter(|header| header.size() > 0).map(|header| header.max_timestamp()))
 }

@@ -233,7 +233,7 @@ impl Plan {
 fn unsatisfied(topic: &str, configs: &Configs) -> Option<String> {
     let wanted: u32 = configs.get("min.insync.replicas")?.trim().parse().ok().filter(|wanted| *wanted > 1)?;
     Some(format!(
-        "{topic} has min.insync.replicas={wanted}, and is created with one replica: until a reassignment has given it {wanted},          that Kafka refuses what producers with acks=all send (NOT_ENOUGH_REPLICAS)"
+        "{topic} has min.insync.replicas={wanted}, and is created with one replica: until a reassignment has given it {wanted}, that Kafka refuses what producers with acks=all send (NOT_ENOUGH_REPLICAS)"
     ))
 }
 
@@ -286,7 +286,10 @@ mod tests {
     #[test]
     fn what_one_replica_cannot_satisfy_is_said_and_left_as_it_is() {
         let said = |value: &str| unsatisfied("orders", &Configs::from([("min.insync.replicas".into(), value.into())]));
-        assert!(said("2").is_some_and(|note| note.contains("orders has min.insync.replicas=2") && note.contains("acks=all")));
+        assert!(
+            said("2")
+                .is_some_and(|note| note.contains("orders has min.insync.replicas=2") && note.contains("acks=all") && !note.contains("  "))
+        );
         assert_eq!((said("1"), unsatisfied("orders", &Configs::new())), (None, None));
     }
 

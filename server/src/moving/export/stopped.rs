@@ -7,8 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use engine::{
-    disk::BLOCK,
-    journal::{FRAME_HEADER_BYTES, Found, FrameHeader, Superblock, Which, check, decode, file_path, superblock_path},
+    journal::{Chain, FRAME_HEADER_BYTES, Found, FrameHeader, Superblock, Which, check, decode, file_path, superblock_path},
     kafka::CLEAN_SHUTDOWN,
     log::catalog_spec,
     partition::PartitionId,
@@ -84,9 +83,7 @@ fn superblock(journal_dir: &Path, data_dir: &Path) -> Result<Superblock> {
         }
         Err(error) => return Err(failed("read", &path, error)),
     };
-    let slots = bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot);
-    let (_, found) = slots.max_by_key(|(_, found)| found.sequence).with_context(|| format!("{} is damaged", path.display()))?;
-    Ok(found)
+    Superblock::newest(&bytes).map(|(_, found)| found).with_context(|| format!("{} is damaged", path.display()))
 }
 
 /// The log starts that a core's journal says: of its file with the newest complete head.
@@ -112,20 +109,18 @@ type Generation = (u64, Vec<(PartitionId, i64)>);
 /// What one file holds: its frames in sequence, up to the first that isn't one.
 fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result<Option<Generation>> {
     let file = File::open(path)?;
-    let (mut offset, mut starts, mut complete) = (0, Vec::new(), false);
-    let mut last: Option<FrameHeader> = None;
-    let mut bytes = Vec::new();
+    let (mut offset, mut starts, mut chain, mut bytes) = (0, Vec::new(), Chain::default(), Vec::new());
     loop {
         if !read_at(&file, offset, FRAME_HEADER_BYTES, &mut bytes)? {
             break;
         }
         let Some(header) = FrameHeader::peek(&bytes) else { break };
-        let follows = last.is_none_or(|last| (last.generation, last.sequence + 1) == (header.generation, header.sequence));
         let is_ours = header.start == superblock.start && header.salt == superblock.salt && header.core as usize == core;
-        if !follows || !is_ours || !read_at(&file, offset, FRAME_HEADER_BYTES + header.length as usize, &mut bytes)? {
+        if !is_ours || !read_at(&file, offset, FRAME_HEADER_BYTES + header.length as usize, &mut bytes)? {
             break;
         }
-        let Some(items) = check(&bytes).and_then(|(_, content)| decode(content).ok()) else { break };
+        let items = check(&bytes).and_then(|(_, content)| decode(content).ok());
+        let Some(items) = items.filter(|_| chain.push(&header)) else { break };
         for item in items {
             match item {
                 Found::Line(line) => starts.push((line.partition, line.log_start)),
@@ -133,11 +128,9 @@ fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result
                 _ => {}
             }
         }
-        complete |= header.head.0 >= header.head.1;
         offset += header.frame_bytes();
-        last = Some(header);
     }
-    Ok(last.filter(|_| complete).map(|last| (last.generation, starts)))
+    Ok(chain.generation().map(|generation| (generation, starts)))
 }
 
 /// False at the file's end.

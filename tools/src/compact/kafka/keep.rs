@@ -7,13 +7,12 @@ use super::{
 };
 use anyhow::{Context, Result};
 use engine::{
-    batch::{HEADER_BYTES, Header},
     compaction::{Job, KEY_BYTES, Progress, Source, discard, plan},
     disk::Disk,
     log::KeepEvent,
     partition::{PartitionConfig, directory::log_path},
-    retention::{Facts, Verdict, Why},
-    segment::{Sealed, kafka_swap, remove_segment},
+    retention::{Facts, Verdict, Why, earlier},
+    segment::{Sealed, first_timestamp, kafka_swap, remove_segment},
 };
 use server::keeping::KEYS_BYTES_MAX;
 use std::path::Path;
@@ -39,10 +38,6 @@ pub(super) struct Left {
     pub(super) log_start: i64,
     /// When something is due next, in ms.
     pub(super) next_ms: Option<i64>,
-}
-
-fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
-    one.into_iter().chain(other).min()
 }
 
 impl<D: Disk> Keeping<'_, D> {
@@ -114,9 +109,7 @@ impl<D: Disk> Keeping<'_, D> {
             let range = plan::range(&log.sealed, log.active_base, first_dirty, limit.min(log.last_stable).min(log.active_base));
             let overdue_at = self.overdue_at(&log, first_dirty, &range).await?;
             let is_overdue = overdue_at.is_some_and(|at_ms| at_ms <= self.now_ms);
-            let is_worth =
-                range.dirty_bytes > 0 && (range.dirty_ratio() > self.config.min_cleanable_dirty_ratio || is_overdue || is_partial);
-            if !is_worth {
+            if !plan::is_worth(&range, self.config.min_cleanable_dirty_ratio, is_overdue, is_partial) {
                 return Ok(earlier(lag_ends, overdue_at));
             }
             let job = self.job(&log, &range, first_dirty, scratch);
@@ -159,28 +152,18 @@ impl<D: Disk> Keeping<'_, D> {
     async fn overdue_at(&self, log: &Log, first_dirty: i64, range: &plan::Range) -> Result<Option<i64>> {
         let oldest = log.sealed[..range.segments].iter().rfind(|segment| segment.base_offset <= first_dirty);
         let Some(oldest) = oldest.filter(|_| range.dirty_bytes > 0) else { return Ok(None) };
-        let path = log_path(&log.directory, oldest.base_offset);
-        let first = async {
-            let reader = self.disk.open_reader(&path).await?;
-            self.disk.read_buffered(&reader, 0, HEADER_BYTES).await
-        };
-        let first = first.await.with_context(|| format!("can't read {}", path.display()))?;
-        let first_ms = Header::read(&first).filter(|header| header.size() > 0).map(|header| header.max_timestamp());
+        let first = first_timestamp(self.disk, &log.directory, oldest.base_offset).await;
+        let first_ms = first.with_context(|| format!("can't read {}", log_path(&log.directory, oldest.base_offset).display()))?;
         Ok(plan::overdue_at(first_ms, self.config.max_compaction_lag_ms, self.now_ms))
     }
 
     fn job(&self, log: &Log, range: &plan::Range, first_dirty: i64, scratch: &Path) -> Job {
         let (segments, later) = log.sealed.split_at(range.segments);
-        let source = |segment: &engine::partition::state::SealedSegment| Source {
-            base_offset: segment.base_offset,
-            bytes: segment.bytes,
-            has_transactions: segment.has_transactions,
-        };
         Job {
             partition: self.chosen.id,
             directory: log.directory.clone(),
             scratch: scratch.to_owned(),
-            segments: segments.iter().map(source).collect(),
+            segments: segments.iter().map(Source::from).collect(),
             end: range.end,
             first_dirty,
             later: later.iter().filter(|segment| segment.has_transactions).map(|segment| segment.base_offset).collect(),

@@ -39,18 +39,13 @@ impl Log {
             has_transactions: segment.others.get(&FileKind::TxnIndex).is_some_and(|bytes| *bytes > 0),
             written_ms: segment.changed_ms,
         });
-        let last = |batches: &[engine::segment::SequencedBatch]| batches.last().map(|batch| batch.last_offset);
         Ok(Some(Log {
             directory: directory.to_owned(),
             sealed: sealed.collect(),
             active_base: active.base_offset,
             active_bytes: active.log_bytes,
             last_stable: producers.first_unstable().unwrap_or(end),
-            producers: producers
-                .snapshot()
-                .iter()
-                .map(|state| (state.producer_id, LastRecord { epoch: state.epoch, data_offset: last(&state.batches) }))
-                .collect(),
+            producers: producers.snapshot().iter().map(|state| (state.producer_id, LastRecord::from(state))).collect(),
             aborted: aborted(disk, directory, active.base_offset, active.has(FileKind::TxnIndex)).await?,
         }))
     }

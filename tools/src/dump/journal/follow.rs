@@ -119,9 +119,7 @@ impl Journal {
 /// The newest slot that is valid, and its version.
 pub(crate) fn superblock(directory: &Path) -> Result<(u32, Superblock)> {
     let path = superblock_path(directory);
-    let slots = small(&path)?;
-    let newest = slots.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, block)| block.sequence);
-    newest.with_context(|| format!("no slot of {} is valid", path.display()))
+    Superblock::newest(&small(&path)?).with_context(|| format!("no slot of {} is valid", path.display()))
 }
 
 /// Of a core's two files the newest with a complete head; `known` is what was found the last time.

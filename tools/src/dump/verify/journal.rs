@@ -38,8 +38,7 @@ fn look(directory: &Path) -> Result<Vec<Finding>> {
             found.push(note.at(number as u64 * BLOCK));
         }
     }
-    let newest = bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, block)| block.sequence);
-    let Some((version, block)) = newest else {
+    let Some((version, block)) = Superblock::newest(&bytes) else {
         let finding = Finding::new(Level::Corrupt, &path, "no slot is valid: the broker refuses to start");
         found.push(finding.action("restore it from a backup; the segments can still be read, and be moved into a new data directory"));
         return Ok(found);
