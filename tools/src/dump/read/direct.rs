@@ -25,7 +25,13 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Room for `length` bytes, and for what is to be put before them.
     fn new(headroom: usize, length: usize) -> Chunk {
-        let buffer = vec![0; headroom + length.next_multiple_of(ALIGNMENT) + ALIGNMENT];
+        Chunk::default().emptied(headroom, length)
+    }
+
+    /// The same without its bytes; in the same memory, if that suffices.
+    pub(super) fn emptied(self, headroom: usize, length: usize) -> Chunk {
+        let needed = headroom + length.next_multiple_of(ALIGNMENT) + ALIGNMENT;
+        let buffer = if self.buffer.len() < needed { vec![0; needed] } else { self.buffer };
         let from = headroom + buffer[headroom..].as_ptr().align_offset(ALIGNMENT);
         Chunk { buffer, from, to: from }
     }
@@ -71,7 +77,11 @@ impl Direct {
 
     /// The `length` bytes from `position` on, the beginning of a block; fewer at the file's end. There is `headroom` before them.
     pub(crate) fn read(&mut self, position: u64, length: usize, headroom: usize) -> io::Result<Chunk> {
-        let mut chunk = Chunk::new(headroom, length);
+        self.read_into(Chunk::new(headroom, length), position, length)
+    }
+
+    /// The same into an empty chunk that has room for them.
+    pub(super) fn read_into(&mut self, mut chunk: Chunk, position: u64, length: usize) -> io::Result<Chunk> {
         let mut filled = 0;
         while filled < length {
             let at = chunk.from + filled;

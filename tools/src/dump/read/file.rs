@@ -138,7 +138,8 @@ impl BytesAt {
             let rest_at = position.min(held);
             let next = ahead.next().with_context(|| format!("can't read {} at {held}", self.path.display()))?;
             let Some(next) = next else { return Ok(false) };
-            *chunk = next.after(&chunk.bytes()[(rest_at - *chunk_at) as usize..]);
+            let next = next.after(&chunk.bytes()[(rest_at - *chunk_at) as usize..]);
+            ahead.give_back(std::mem::replace(chunk, next));
             *chunk_at = rest_at;
         }
     }
