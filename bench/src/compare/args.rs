@@ -40,10 +40,10 @@ pub struct Compare {
     /// host:port of a broker that runs already. May be given more than once.
     #[arg(long, value_name = "kafka|HOST:PORT")]
     pub against: Vec<String>,
-    /// How often each broker is measured, in turn.
-    #[arg(long, default_value_t = 3, value_parser = numbers::count)]
-    pub pairs: usize,
-    /// One short pair on less data, within five minutes.
+    /// How often each broker is measured, in turn, instead of three times (once with --quick).
+    #[arg(long, value_parser = numbers::count)]
+    pub pairs: Option<usize>,
+    /// Short measurements on less data: one pair within five minutes.
     #[arg(long)]
     pub quick: bool,
     /// Seconds of each measurement, instead of the workload's own.

@@ -8,6 +8,7 @@ use super::subject::Server;
 use crate::{
     batch::{Compression, encode},
     clock::wall_ms,
+    cold::evict,
     control, process,
 };
 use anyhow::{Context, Result, ensure};
@@ -32,11 +33,12 @@ const CLEANED_WITHIN: Duration = Duration::from_secs(1_800);
 /// What Kafka needs to begin as soon as it may, as Thalweg does: it looks every 15 s as it ships.
 pub const KAFKA_PROPERTIES: &str = "log.cleaner.backoff.ms=100\n";
 
-/// Fills `topic`, which has one partition and no data, has it compacted, and reports.
+/// Fills `topic`, which has one partition and no data, has it compacted, and reports. With `cold` nothing of it is in the page
+/// cache when that begins, as it is of a log that was written over days.
 ///
 /// # Errors
 /// The broker's; or its directory is not here.
-pub fn run(server: &Server, topic: &str, gb: f64) -> Result<Value> {
+pub fn run(server: &Server, topic: &str, gb: f64, cold: bool) -> Result<Value> {
     let batches = ((gb * 1e9) as usize / (RECORD_BYTES * RECORDS) / WRITES_OF_KEY).max(1);
     let settings = |ratio| [("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES), ("min.cleanable.dirty.ratio", ratio)];
     control::alter(&server.address, topic, &settings("1.0"))?;
@@ -54,6 +56,9 @@ pub fn run(server: &Server, topic: &str, gb: f64) -> Result<Value> {
     let directory = server.data.join(format!("{topic}-0"));
     let (bytes_before, active) = log(&directory)?;
     ensure!(first_dirty(&server.data, topic)? == 0, "something was compacted before it was to be");
+    if cold {
+        evict(&directory)?;
+    }
     let usage = || server.pid().map(|pid| process::usage(Some(pid))).transpose();
     let (before, begin) = (usage()?, Instant::now());
     control::alter(&server.address, topic, &settings("0.0001"))?;

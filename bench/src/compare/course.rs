@@ -52,7 +52,7 @@ pub fn run(args: &Compare) -> Result<Comparison> {
     let work = Work::take(&place)?;
     let subjects = Subjects::find(args, &place, &work)?;
     let machine = Machine::look(args, work.path());
-    let pairs = if args.quick { 1 } else { args.pairs };
+    let pairs = args.pairs.unwrap_or(if args.quick { 1 } else { 3 });
     let limits = || {
         let receivers = if workload.id == "W4" { 4 } else { 1 };
         let seconds = if args.quick { 2.0 } else { 4.0 };
@@ -126,7 +126,7 @@ fn command_line(case: &Case) -> String {
     let words = match &case.measure {
         Measure::Load(words) | Measure::Cold(words) => words.join(" "),
         Measure::Restart => return "kill -9, start, produce one record".to_owned(),
-        Measure::Compaction(gb) => return format!("fill {gb} GB, lower min.cleanable.dirty.ratio, wait for the checkpoint"),
+        Measure::Compaction { gb, .. } => return format!("fill {gb} GB, lower min.cleanable.dirty.ratio, wait for the checkpoint"),
     };
     format!("thalweg-bench {words}")
 }
@@ -171,11 +171,11 @@ fn warm_up(args: &Compare, workload: &Workload, server: &Server) -> Result<Vec<f
 fn measure(args: &Compare, subjects: &Subjects, subject: &Subject, server: &mut Server, case: &Case) -> Result<Value> {
     let load = match &case.measure {
         Measure::Load(words) | Measure::Cold(words) => words.as_slice(),
-        Measure::Restart | Measure::Compaction(_) => &[],
+        Measure::Restart | Measure::Compaction { .. } => &[],
     };
     let first = case.prepare.first().map_or(load, Vec::as_slice);
     let mut topic = match &case.measure {
-        Measure::Compaction(_) => OwnTopic::create(&server.address, &case.key, 1)?,
+        Measure::Compaction { .. } => OwnTopic::create(&server.address, &case.key, 1)?,
         _ => OwnTopic::for_load(&server.address, &case.key, first)?,
     };
     for words in &case.prepare {
@@ -195,7 +195,7 @@ fn measure(args: &Compare, subjects: &Subjects, subject: &Subject, server: &mut 
             report
         }
         Measure::Restart => restart(subjects, subject, server, &mut topic)?,
-        Measure::Compaction(gb) => compaction::run(server, topic.name(), *gb)?,
+        Measure::Compaction { gb, cold } => compaction::run(server, topic.name(), *gb, *cold)?,
     };
     if let (Some(alone), Some(beside)) = (report["alone_us"]["p99"].as_f64(), report["latency_us"]["p99"].as_f64()) {
         report["p99_ratio"] = json!(beside / alone.max(1.0));

@@ -37,8 +37,8 @@ pub enum Measure {
     Cold(Vec<String>),
     /// The broker is killed and started; the time until a first produce is acked.
     Restart,
-    /// A log of so many GB is compacted.
-    Compaction(f64),
+    /// A log of so many GB is compacted; with `cold` out of the page cache.
+    Compaction { gb: f64, cold: bool },
 }
 
 /// A figure of a run's JSON.
@@ -110,8 +110,12 @@ const CATCH_UP: &[Metric] = &[
 const RESTART: &[Metric] =
     &[less("first ack after kill -9", "s", "/seconds_until_ack"), less("broker memory", "B", "/broker_memory_bytes")];
 const IDLE: &[Metric] = &[CORES, less("broker memory", "B", "/broker_memory_bytes")];
-const COMPACTION: &[Metric] =
-    &[more("compacted", "MB/s", "/cleaned_mb_per_second"), CPU_GB, MEMORY, less("memory added meanwhile", "B", "/memory_added_bytes")];
+const COMPACTION: &[Metric] = &[
+    beside(more("compacted", "MB/s", "/cleaned_mb_per_second"), "disk_read_mb_per_second"),
+    CPU_GB,
+    MEMORY,
+    less("memory added meanwhile", "B", "/memory_added_bytes"),
+];
 const KEYED: &[Metric] = &[
     more("records", "/s", "/records_per_second"),
     P50,
@@ -215,15 +219,16 @@ impl Workload {
             }
             Id::W9 => {
                 let gb = if quick { 1.0 } else { 5.0 };
-                let case = Case {
-                    key: "clean".into(),
-                    title: format!("{gb} GB of 1 KiB records, random keys, each written ten times on average"),
+                let case = |key: &str, title, cold| Case {
+                    key: key.to_owned(),
+                    title: format!("{gb} GB of 1 KiB records, random keys, each written ten times on average; {title}"),
                     prepare: Vec::new(),
-                    measure: Measure::Compaction(gb),
+                    measure: Measure::Compaction { gb, cold },
                     metrics: COMPACTION,
                 };
+                let cases = vec![case("clean", "just written", false), case("cold", "not in the page cache", true)];
                 let load = "produce --record-bytes 1024 --records 1000 --partitions 1 --keys 1000000";
-                ("compaction of a log of which a tenth is live", load.to_owned(), vec![case])
+                ("compaction of a log of which a tenth is live", load.to_owned(), cases)
             }
             Id::W10 => {
                 let load = "produce --record-bytes 100 --keys 100000 --compression lz4 --partitions 100 --clients 50";
