@@ -5,6 +5,7 @@ use crate::{disk::Disk, ids::PartitionId};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    io,
     path::Path,
     rc::Rc,
 };
@@ -25,8 +26,12 @@ struct Inner<D: Disk> {
     open: BTreeMap<Key, (Rc<Sealed<D>>, u64)>,
     by_use: BTreeMap<u64, Key>,
     uses: u64,
+    /// How often segments were closed since their files were replaced or removed: what was opened before may be gone.
+    closings: u64,
     /// Segments whose rebuilt indexes are being written.
     storing: BTreeSet<Key>,
+    /// Segments whose rebuilt indexes were being written when their reader went away: the last write may still be under way.
+    given_up: BTreeSet<Key>,
 }
 
 impl<D: Disk> Inner<D> {
@@ -56,11 +61,36 @@ impl<D: Disk> Inner<D> {
     }
 }
 
+/// A reader writes indexes that it has rebuilt.
+struct Storing<'a, D: Disk> {
+    inner: &'a RefCell<Inner<D>>,
+    key: Key,
+    has_ended: bool,
+}
+
+impl<D: Disk> Drop for Storing<'_, D> {
+    fn drop(&mut self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.storing.remove(&self.key);
+        if !self.has_ended {
+            inner.given_up.insert(self.key);
+        }
+    }
+}
+
 impl<D: Disk> OpenSegments<D> {
     /// None open; at most `segments_max` (one at least) will be.
     #[must_use]
     pub fn new(segments_max: usize) -> OpenSegments<D> {
-        let inner = Inner { pinned: BTreeMap::new(), open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0, storing: BTreeSet::new() };
+        let inner = Inner {
+            pinned: BTreeMap::new(),
+            open: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            closings: 0,
+            storing: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+        };
         OpenSegments { segments_max: segments_max.max(1), inner: RefCell::new(inner) }
     }
 
@@ -71,46 +101,68 @@ impl<D: Disk> OpenSegments<D> {
     /// Those of [`Sealed::open`].
     pub async fn get(&self, disk: &D, directory: &Path, partition: PartitionId, base_offset: i64) -> Result<Rc<Sealed<D>>, SegmentError> {
         let key = (partition, base_offset);
-        if let Some(sealed) = self.inner.borrow_mut().touch(key) {
+        loop {
+            let closings = {
+                let mut inner = self.inner.borrow_mut();
+                if let Some(sealed) = inner.touch(key) {
+                    return Ok(sealed);
+                }
+                inner.closings
+            };
+            let sealed = Rc::new(Sealed::open(disk, directory, base_offset).await?);
+            if let Some(mut storing) = self.stores(key, &sealed, closings) {
+                tracing::info!(log = %sealed.path().display(), "its indexes were missing or wrong and are rebuilt");
+                if let Err(error) = store_indexes(disk, directory, &sealed.indexes).await {
+                    tracing::warn!(log = %sealed.path().display(), %error, "its rebuilt indexes could not be written");
+                }
+                storing.has_ended = true;
+            }
+            let mut inner = self.inner.borrow_mut();
+            // Its file may have been replaced while it was opened: readers would be given what was there before.
+            if inner.closings != closings {
+                continue;
+            }
+            inner.insert(key, Rc::clone(&sealed));
+            while inner.open.len() > self.segments_max {
+                let (_, oldest) = inner.by_use.pop_first().expect("one use per open segment");
+                inner.open.remove(&oldest);
+            }
             return Ok(sealed);
         }
-        let sealed = Rc::new(Sealed::open(disk, directory, base_offset).await?);
-        // Readers that come at the same time rebuild them each for itself, but one writes: they would write the same file,
-        // and the slower one would cut what the quicker one has just given its name. Whose reader goes away meanwhile stays
-        // noted until the next start, for its last write may still be under way.
-        if sealed.rebuilt && self.inner.borrow_mut().storing.insert(key) {
-            tracing::info!(log = %sealed.path().display(), "its indexes were missing or wrong and are rebuilt");
-            if let Err(error) = store_indexes(disk, directory, &sealed.indexes).await {
-                tracing::warn!(log = %sealed.path().display(), %error, "its rebuilt indexes could not be written");
-            }
-            self.inner.borrow_mut().storing.remove(&key);
-        }
+    }
+
+    /// Begins to write the indexes of a segment, if they were rebuilt. Readers that come at the same time rebuild them each for
+    /// itself, but one writes: they would write the same file, and the slower one would cut what the quicker one has just given
+    /// its name.
+    fn stores(&self, key: Key, sealed: &Sealed<D>, closings: u64) -> Option<Storing<'_, D>> {
         let mut inner = self.inner.borrow_mut();
-        inner.insert(key, Rc::clone(&sealed));
-        while inner.open.len() > self.segments_max {
-            let (_, oldest) = inner.by_use.pop_first().expect("one use per open segment");
-            inner.open.remove(&oldest);
-        }
-        Ok(sealed)
+        let is_first = sealed.rebuilt && inner.closings == closings && !inner.given_up.contains(&key) && inner.storing.insert(key);
+        is_first.then(|| Storing { inner: &self.inner, key, has_ended: false })
     }
 
     /// Holds segments open, as they are now: until they are [`OpenSegments::unpin`]ned readers get these, whatever becomes of
     /// their files.
     ///
     /// # Errors
-    /// Those of [`Sealed::open`]: then none is held.
+    /// Those of [`Sealed::open`], or a reader is writing the indexes of one, by its name: then none is held.
     pub async fn pin(&self, disk: &D, directory: &Path, partition: PartitionId, bases: &[i64]) -> Result<(), SegmentError> {
         let mut held = Vec::with_capacity(bases.len());
         for base in bases {
             held.push(((partition, *base), self.get(disk, directory, partition, *base).await?));
         }
-        self.inner.borrow_mut().pinned.extend(held);
+        let mut inner = self.inner.borrow_mut();
+        if let Some((_, sealed)) = held.iter().find(|(key, _)| inner.storing.contains(key)) {
+            let source = io::Error::new(io::ErrorKind::ResourceBusy, "its indexes are being written");
+            return Err(SegmentError::Disk { path: sealed.path().to_path_buf(), source });
+        }
+        inner.pinned.extend(held);
         Ok(())
     }
 
     /// Lets go of segments that were pinned: they are closed, and the next reader opens what is there then.
     pub fn unpin(&self, partition: PartitionId, bases: &[i64]) {
         let mut inner = self.inner.borrow_mut();
+        inner.closings += 1;
         for base in bases {
             inner.pinned.remove(&(partition, *base));
             inner.remove((partition, *base));
@@ -119,12 +171,15 @@ impl<D: Disk> OpenSegments<D> {
 
     /// Closes a segment: its file is going to be removed.
     pub fn remove(&self, partition: PartitionId, base_offset: i64) {
-        self.inner.borrow_mut().remove((partition, base_offset));
+        let mut inner = self.inner.borrow_mut();
+        inner.closings += 1;
+        inner.remove((partition, base_offset));
     }
 
     /// Closes all segments of a partition.
     pub fn remove_partition(&self, partition: PartitionId) {
         let mut inner = self.inner.borrow_mut();
+        inner.closings += 1;
         let keys: Vec<Key> = inner.open.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| inner.remove(key));
         inner.pinned.retain(|key, _| key.0 != partition);

@@ -19,7 +19,7 @@ impl FileKind {
     /// All of them.
     pub const ALL: [FileKind; 5] = [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex, FileKind::Snapshot];
 
-    /// What a segment has beside its log.
+    /// Its indexes.
     pub const INDEXES: [FileKind; 3] = [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
     /// The suffix, without its dot.

@@ -242,6 +242,27 @@ fn readers_that_rebuild_the_same_indexes_do_not_write_them_over_each_other() {
 }
 
 #[test]
+fn a_segment_that_is_replaced_while_it_is_opened_is_opened_again() {
+    let (old, _) = log(&[(0, vec![1], 20_000, Codec::None)]);
+    let (new, _) = log(&[(0, vec![1], 20_000, Codec::None), (0, vec![2], 20_000, Codec::None)]);
+    let files = [log_file(old.clone()), ("new".to_owned(), new)];
+    for seed in 0..100 {
+        let old_bytes = old.len() as u64;
+        on_disk_of(seed, &files, async move |disk, directory| {
+            let (open, partition) = (OpenSegments::new(2), PartitionId(1));
+            let replaced = async {
+                disk.rename(&directory.join("new"), &directory.join(file_name(BASE, FileKind::Log))).await.expect("renamed");
+                open.unpin(partition, &[BASE]);
+            };
+            let (opened, ()) = futures_util::future::join(open.get(&disk, &directory, partition, BASE), replaced).await;
+            opened.expect("opens");
+            let next = open.get(&disk, &directory, partition, BASE).await.expect("opens");
+            assert!(next.find(&disk, BASE + 1).await.expect("whole").is_some(), "seed {seed}: {old_bytes} bytes of before are shown");
+        });
+    }
+}
+
+#[test]
 fn a_directory_shows_segments_and_leaves_out_what_was_set_aside() {
     let name = |base, kind| file_name(base, kind);
     let empty = |name: String| (name, Vec::new());
