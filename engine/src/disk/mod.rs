@@ -115,6 +115,12 @@ pub(crate) async fn begin<T: 'static>(operation: impl Future<Output = T> + 'stat
     }
 }
 
+/// True if there is no more space, for whom it may ever be: a full disk, a full quota, or the end of what a file may become.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// Reads a whole small file. `NotFound` if it does not exist.
 ///
 /// # Errors

@@ -16,6 +16,9 @@ pub const LINE_BYTES: usize = 32;
 /// The smallest journal file, in bytes (of tests: the broker asks for much more).
 pub const FILE_BYTES_MIN: u64 = 64 << 10;
 
+/// A file that is made for a head is so many times as long: the rest is for frames.
+pub const HEAD_SHARE: u64 = 4;
+
 const _: () = assert!((FRAME_BYTES_MAX as u64).is_multiple_of(FRAME_ALIGNMENT), "a frame is whole blocks");
 
 /// Which of a core's two files.
@@ -48,6 +51,12 @@ pub fn file_path(journal_dir: &Path, core: usize, which: Which) -> PathBuf {
 #[must_use]
 pub fn superblock_path(journal_dir: &Path) -> PathBuf {
     journal_dir.join("superblock")
+}
+
+/// True if a head of so many bytes leaves room for frames in a file that can't be made larger.
+#[must_use]
+pub fn leaves_room(head: u64, file_bytes: u64) -> bool {
+    head <= file_bytes / 4 * 3
 }
 
 /// The smallest file, in bytes, that may checkpoint `partitions` of one core: eight times what a head of them needs

@@ -24,8 +24,8 @@ pub use frame::{FrameHeader, check, encode_items};
 pub use head::head_bytes;
 pub use item::{Found, Item, Line, decode};
 pub use layout::{
-    FILE_BYTES_MIN, FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, LINE_BYTES, Which, file_bytes_needed,
-    file_path, superblock_path,
+    FILE_BYTES_MIN, FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, HEAD_SHARE, LINE_BYTES, Which,
+    file_bytes_needed, file_path, leaves_room, superblock_path,
 };
 pub use reader::{Content, Entry, Identity, read_core};
 pub use superblock::{FORMAT_VERSION, Superblock};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     disk::{
-        BLOCK, Chunk, Disk, Open,
+        BLOCK, Chunk, Disk, Open, is_full,
         sim::{Executor, SimDisk},
     },
     ids::PartitionId,
@@ -104,6 +104,50 @@ fn what_was_written_is_read_back_in_order() {
     assert_eq!(content.log_starts, [(PartitionId(2), 3)]);
     let entries: Vec<_> = content.entries.iter().map(|entry| (entry.partition.0, entry.position, entry.bytes.as_slice())).collect();
     assert_eq!(entries, [(1, 4096, b"carried".as_slice()), (2, 8192, b"first"), (2, 12288, b"")]);
+}
+
+#[test]
+fn a_head_that_would_leave_no_room_gets_a_larger_file() {
+    let disk = disk();
+    let producers = |count: i64| -> Vec<Item> {
+        (0..count).map(|id| Item::Producer { partition: PartitionId(1), state: ProducerState { producer_id: id, ..producer() } }).collect()
+    };
+    let count = FILE_BYTES as i64 / 100;
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let mut writer = journal(disk.clone(), 1).await;
+            for round in 0..3 {
+                // More than a file holds, then few again: the files are of different lengths.
+                let items = producers(if round == 1 { 10 } else { count });
+                writer.switch(&[line(1)], &items).await.expect("the other file is made larger");
+                assert!(writer.room() > FRAME_CONTENT_MAX / 2, "{} bytes are left", writer.room());
+                writer.frame(&[bytes(1, 0, b"goes on")]).await.expect("frame");
+            }
+        }
+    };
+    run(&disk, program);
+    disk.crash();
+    let (which, content) = run(&disk, read(disk.clone(), false)).expect("whole");
+    assert_eq!((which, content.producers.len(), content.entries.len()), (Which::B, count as usize, 1));
+}
+
+#[test]
+fn a_head_that_no_space_is_left_for_is_an_error_that_says_so() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let mut writer = journal(disk.clone(), 1).await;
+            disk.set_free_blocks(Some(0));
+            let half = bytes(1, 0, &vec![9; FILE_BYTES as usize / 8 * 5]);
+            writer.switch(&[line(1)], &[half]).await.expect("it fits, and leaves a quarter");
+            let whole = bytes(1, 0, &vec![9; FILE_BYTES as usize]);
+            let error = writer.switch(&[line(1)], &[whole]).await.expect_err("it does not fit");
+            assert!(matches!(&error, JournalError::Failed { source, .. } if is_full(source)), "{error}");
+        }
+    };
+    run(&disk, program);
 }
 
 #[test]

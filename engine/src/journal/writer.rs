@@ -1,13 +1,14 @@
 //! Writing the journal of one core: frames into the current file, and the switch to the other.
 
 use super::{
-    FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, Item, JournalError, Line, Which, file_path,
+    FRAME_ALIGNMENT, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, HEAD_SHARE, Item, JournalError, Line, Which, file_path,
     frame::{FrameHeader, encode_items},
     head,
+    layout::leaves_room,
 };
 use crate::{
     bugs::{self, Bug},
-    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open},
+    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, is_full},
     measure::Lane,
 };
 use std::{
@@ -33,7 +34,7 @@ pub struct JournalPosition {
     pub next_sequence: u64,
     /// Where the next frame begins in the current file, in bytes.
     pub offset: u64,
-    /// The size of each of the two files, in bytes.
+    /// The size of the current file, in bytes; at a start that of the other one, too.
     pub file_bytes: u64,
 }
 
@@ -59,6 +60,8 @@ pub struct JournalWriter<D: Disk> {
     journal_dir: PathBuf,
     current: D::File,
     other: D::File,
+    /// The size of the other file, in bytes.
+    other_bytes: u64,
     measured: Rc<Lane>,
 }
 
@@ -70,7 +73,8 @@ impl<D: Disk> JournalWriter<D> {
     pub async fn open(disk: D, journal_dir: &Path, position: JournalPosition) -> Result<Self, JournalError> {
         let current = open_existing(&disk, &file_path(journal_dir, position.core, position.current)).await?;
         let other = open_existing(&disk, &file_path(journal_dir, position.core, position.current.other())).await?;
-        Ok(JournalWriter { disk, position, journal_dir: journal_dir.to_path_buf(), current, other, measured: Rc::default() })
+        let (journal_dir, other_bytes) = (journal_dir.to_path_buf(), position.file_bytes);
+        Ok(JournalWriter { disk, position, journal_dir, current, other, other_bytes, measured: Rc::default() })
     }
 
     /// What it has written since it was opened.
@@ -87,7 +91,7 @@ impl<D: Disk> JournalWriter<D> {
         usize::try_from(left).unwrap_or(usize::MAX).saturating_sub(FRAME_HEADER_BYTES).min(FRAME_CONTENT_MAX)
     }
 
-    /// The size of each file, in bytes: what the shares of a core (an eighth, a quarter) are counted from.
+    /// The size of the current file, in bytes: at a start what the shares of a core (an eighth, a quarter) are counted from.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.position.file_bytes
@@ -123,7 +127,7 @@ impl<D: Disk> JournalWriter<D> {
 
     /// Writes the head of the next generation into the other file and flushes it: when this returns `Ok`, that file is
     /// current, and the older one is dead, whole. `items` is everything that the older file is still needed for; large
-    /// ones are split over frames.
+    /// ones are split over frames. A file of which the head would take more than half is made larger first.
     ///
     /// # Errors
     /// [`JournalError::Failed`] or [`JournalError::HeadTooLarge`]: fatal.
@@ -144,12 +148,35 @@ impl<D: Disk> JournalWriter<D> {
         next.current = self.position.current.other();
         next.generation += 1;
         let path = file_path(&self.journal_dir, next.core, next.current);
+        self.grow_other(&path, head::head_bytes(lines, items)).await?;
+        next.file_bytes = self.other_bytes;
         let (sequence, offset) = head::write(&self.disk, &self.other, &path, next.file_bytes, next.header(), lines, items).await?;
         next.next_sequence = sequence;
         next.offset = offset;
+        self.other_bytes = self.position.file_bytes;
         self.position = next;
         std::mem::swap(&mut self.current, &mut self.other);
         self.measured.switched();
+        Ok(())
+    }
+
+    /// Makes the other file, which nobody needs, so large that a head leaves room for frames in it: producers come while the
+    /// broker runs, and a head has all that a partition has seen since its active segment began.
+    async fn grow_other(&mut self, path: &Path, head: u64) -> Result<(), JournalError> {
+        if head <= self.other_bytes / 2 {
+            return Ok(());
+        }
+        let wanted = (HEAD_SHARE * head).next_multiple_of(FRAME_ALIGNMENT);
+        let failed = |source| JournalError::Failed { path: path.to_path_buf(), source };
+        match self.disk.allocate(&self.other, wanted).await {
+            Ok(()) => {}
+            Err(error) if is_full(&error) && leaves_room(head, self.other_bytes) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+        tracing::info!("{} is made {wanted} bytes long: a head takes {head} bytes", path.display());
+        write_zeros(&self.disk, &self.other, self.other_bytes, wanted).await.map_err(failed)?;
+        self.disk.sync(&self.other).await.map_err(failed)?;
+        self.other_bytes = wanted;
         Ok(())
     }
 
@@ -195,13 +222,7 @@ pub async fn prepare_file<D: Disk>(disk: &D, path: &Path, bytes: u64) -> Result<
         let file = disk.open(&beside, Open::Create).await?;
         disk.truncate(&file, 0).await?;
         disk.allocate(&file, bytes).await?;
-        let zeros = Chunk::padded(&vec![0; (CHUNK_BYTES as u64).min(bytes) as usize]);
-        let mut position = 0;
-        while position < bytes {
-            let length = (bytes - position).min(zeros.len() as u64);
-            disk.write(&file, position, vec![zeros.sub(0, length as usize)]).await?;
-            position += length;
-        }
+        write_zeros(disk, &file, 0, bytes).await?;
         disk.sync(&file).await?;
         disk.rename(&beside, path).await
     };
@@ -211,6 +232,17 @@ pub async fn prepare_file<D: Disk>(disk: &D, path: &Path, bytes: u64) -> Result<
         let _ = disk.remove(&path.with_extension("new")).await;
     }
     result.map_err(|source| JournalError::Failed { path: path.to_path_buf(), source })
+}
+
+/// Writes zeros: a flush of blocks that were written once has no metadata to write.
+async fn write_zeros<D: Disk>(disk: &D, file: &D::File, mut position: u64, end: u64) -> io::Result<()> {
+    let zeros = Chunk::padded(&vec![0; (CHUNK_BYTES as u64).min(end - position) as usize]);
+    while position < end {
+        let length = (end - position).min(zeros.len() as u64);
+        disk.write(file, position, vec![zeros.sub(0, length as usize)]).await?;
+        position += length;
+    }
+    Ok(())
 }
 
 async fn open_existing<D: Disk>(disk: &D, path: &Path) -> Result<D::File, JournalError> {

@@ -5,7 +5,7 @@
 use super::{LogError, core::Core, signal::Permits};
 use crate::{
     bugs::{self, Bug},
-    disk::Disk,
+    disk::{Disk, is_full},
     partition::{
         Partition, PartitionId, Run,
         limits::SPACE_RETRY_MS,
@@ -236,10 +236,6 @@ fn cut<D: Disk>(disk: D, id: PartitionId, file: D::File, start: u64) -> LocalBox
         }
         Done { id, what: What::Cut }
     })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 fn allocated<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, target: u64, result: io::Result<()>, now_ms: i64) {

@@ -202,7 +202,7 @@ impl History {
         let content = executor.spawn(async move {
             match log.ready(&[id]).await {
                 // Not even its directory was created yet: there was no space, and there is none.
-                Err(ReadError::Storage { source, .. }) if full && source.kind() == ErrorKind::StorageFull => return Ok(None),
+                Err(ReadError::Storage { source, .. }) if full && engine::disk::is_full(&source) => return Ok(None),
                 ready => ready.map_err(|error| error.to_string())?,
             }
             let offsets = log.offsets(id).ok_or("its core does not know it")?;

@@ -140,7 +140,9 @@ fn not_writable(path: &Path, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => "give this user the right to write there (chown), or choose another directory with --data-dir",
         io::ErrorKind::ReadOnlyFilesystem => "it is mounted read-only: mount it for writing, or choose another directory with --data-dir",
-        io::ErrorKind::StorageFull => "the disk is full: make room for the journal, or choose another directory with --data-dir",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full: make room for the journal, or choose another directory with --data-dir"
+        }
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file is in its place: choose another directory with --data-dir",
         _ => "choose another directory with --data-dir",
     };

@@ -201,7 +201,7 @@ fn a_full_disk_takes_writes_into_allocated_space_only() {
         let file = create(&disk, "a").await;
         disk.set_free_blocks(Some(0));
         disk.write(&file, 0, vec![blocks(16, 7)]).await.unwrap();
-        let full = |result: io::Result<()>| assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        let full = |result: io::Result<()>| assert!(is_full(&result.unwrap_err()));
         full(disk.write(&file, 16 * BLOCK, vec![blocks(1, 7)]).await);
         full(disk.allocate(&file, 17 * BLOCK).await);
         assert_eq!(disk.size(&file).await.unwrap(), 16 * BLOCK);

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     bugs::{self, Bug},
     compaction::{SCRATCH, discard},
-    disk::{Disk, Open},
+    disk::{Disk, Open, is_full},
     journal::{
-        FRAME_ALIGNMENT, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes, prepare_file,
-        write_first_head,
+        FRAME_ALIGNMENT, HEAD_SHARE, JournalError, JournalPosition, Line, Superblock, Which, file_bytes_needed, file_path, head_bytes,
+        leaves_room, prepare_file, write_first_head,
     },
     kafka::CLEAN_SHUTDOWN,
     partition::{
@@ -18,7 +18,7 @@ use crate::{
         directory::{self, log_path},
         head::recovered_items,
     },
-    segment::{FileKind, file_name, parse_directory_name},
+    segment::{parse_directory_name, remove_segment},
 };
 use futures_util::stream::{self, StreamExt};
 use std::{
@@ -27,8 +27,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A head takes at most this part of its file: the rest is for frames.
-const HEAD_SHARE: u64 = 4;
 /// Partitions that are cut at the same time.
 pub(super) const PARTITIONS_AT_ONCE: usize = 32;
 
@@ -62,7 +60,7 @@ pub(super) async fn write_heads<D: Disk>(
         } else if let Err(error) = prepared {
             // A full disk is no reason not to start: the files that are there go on, if the head leaves room in them.
             file_bytes = bytes_there(disk, &path).await?.min(bytes_there(disk, &other).await?);
-            if !is_full(&error) || !leaves_room(head, file_bytes) {
+            if !has_no_space(&error) || !leaves_room(head, file_bytes) {
                 return Err(error.into());
             }
             tracing::warn!("no space for a larger {}: its {file_bytes} bytes must do", path.display());
@@ -79,13 +77,8 @@ pub(super) async fn write_heads<D: Disk>(
     Ok(positions)
 }
 
-/// True if a head of so many bytes leaves room for frames in a file that can't be made larger.
-fn leaves_room(head: u64, file_bytes: u64) -> bool {
-    head <= file_bytes / 4 * 3
-}
-
-fn is_full(error: &JournalError) -> bool {
-    matches!(error, JournalError::Failed { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+fn has_no_space(error: &JournalError) -> bool {
+    matches!(error, JournalError::Failed { source, .. } if is_full(source))
 }
 
 /// The size of a journal file in whole frames, in bytes; 0 if it is not there.
@@ -123,7 +116,7 @@ pub(super) async fn clean_up<D: Disk>(
         let other = file_path(&config.journal_dir, position.core, position.current.other());
         match prepare_file(disk, &other, position.file_bytes).await {
             // Then both are used as far as the shorter one reaches: an earlier start may have made one larger.
-            Err(error) if is_full(&error) => {
+            Err(error) if has_no_space(&error) => {
                 let bytes = bytes_there(disk, &other).await?.min(position.file_bytes);
                 if !leaves_room(position.offset, bytes) {
                     return Err(error.into());
@@ -158,13 +151,7 @@ async fn tidy<D: Disk>(disk: &D, config: &LogConfig, outcome: &Outcome) -> Resul
     }
     let directory = config.data_dir.join(&outcome.recovered.spec.directory);
     for base in &outcome.leftovers {
-        for kind in FileKind::ALL {
-            let path = directory.join(file_name(*base, kind));
-            match disk.remove(&path).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LogError::Disk { path, source: error }),
-                _ => {}
-            }
-        }
+        remove_segment(disk, &directory, *base).await.map_err(disk_error(&directory))?;
     }
     if !outcome.leftovers.is_empty() {
         disk.sync_dir(&directory).await.map_err(disk_error(&directory))?;
@@ -177,7 +164,7 @@ async fn tidy<D: Disk>(disk: &D, config: &LogConfig, outcome: &Outcome) -> Resul
         }
         match disk.allocate(&file, *bytes).await {
             // A full disk is no reason not to start: appends are refused until there is space.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => tracing::warn!("no space for {}: {error}", path.display()),
+            Err(error) if is_full(&error) => tracing::warn!("no space for {}: {error}", path.display()),
             other => other?,
         }
         disk.sync(&file).await

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     batch::Scanner,
     bugs::{self, Bug},
-    disk::{BLOCK, Disk, read_whole},
+    disk::{BLOCK, Disk, is_full, read_whole},
     journal::{Entry, Line},
     partition::{
         PartitionId, PartitionSpec, Recovered, Scanned,
@@ -91,7 +91,7 @@ impl<D: Disk> Recovery<'_, D> {
         }
         match directory::create(self.disk, &self.config.data_dir, &spec).await {
             // A full disk is no reason not to start: it is created when it is first used.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => tracing::warn!("no space for {}: {error}", path.display()),
+            Err(error) if is_full(&error) => tracing::warn!("no space for {}: {error}", path.display()),
             other => other.map_err(disk_error(&path))?,
         }
         Ok(untouched(spec, Journaled::default()))
@@ -143,7 +143,7 @@ impl<D: Disk> Recovery<'_, D> {
             let scan = self.scan(&mut image, &log, next, limit, &index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
-            let flushed = if base == line.segment_base { u64::from(line.flushed) } else { 0 };
+            let flushed = if base == line.segment_base { flushed_before_entries(&line, &journaled) } else { 0 };
             if scan.end.position > flushed {
                 self.settle(&mut image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
                     .await
@@ -284,6 +284,13 @@ fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
     // Segments wholly below the log start may be gone, and none of their bytes is needed.
     let first = bases.iter().rposition(|base| *base <= journaled.log_start).unwrap_or(0);
     bases.split_off(first)
+}
+
+/// Below this every block of the line's segment was flushed, whatever became of the entries since. The line alone may name an end
+/// above the recovered one: a run's that ended within a batch, whose rest never came.
+fn flushed_before_entries(line: &Line, journaled: &Journaled) -> u64 {
+    let entries = journaled.entries.iter().filter(|entry| entry.segment_base == line.segment_base);
+    u64::from(entries.map(|entry| entry.position).fold(line.flushed, u32::min))
 }
 
 fn no_line(partition: PartitionId) -> Line {
