@@ -43,8 +43,17 @@ fn specs() -> Vec<PartitionSpec> {
     vec![spec(SMALL, 300_000), spec(BULK, SEGMENT_BYTES)]
 }
 
-/// One life of a log: `program` runs beside the lanes; then everything is dropped, as when the process is killed.
+/// One life of a log with both partitions open: `program` runs beside the lanes; then everything is dropped, as when the process
+/// is killed.
 fn live<F: Future<Output = ()>>(directory: &Path, program: impl FnOnce(Log<UringDisk>, UringDisk) -> F) {
+    live_closed(directory, false, |log, disk| async move {
+        log.ready(&[SMALL, BULK]).await.expect("ready");
+        program(log, disk).await;
+    });
+}
+
+/// The same, with partitions that are opened when they are first used.
+fn live_closed<F: Future<Output = ()>>(directory: &Path, accept_loss: bool, program: impl FnOnce(Log<UringDisk>, UringDisk) -> F) {
     let lock = File::create(directory.join("lock")).expect("a lock file");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let local = tokio::task::LocalSet::new();
@@ -54,7 +63,7 @@ fn live<F: Future<Output = ()>>(directory: &Path, program: impl FnOnce(Log<Uring
             let disk = disk.clone();
             async move { disk.run().await }
         });
-        let config = config(directory);
+        let config = LogConfig { accept_loss, ..config(directory) };
         let start = Start::read(&disk, &config, rand::random()).await.expect("starts");
         let mut cores = start.finish(1, specs(), 0).await.expect("finishes the start");
         let core: CoreStart = cores.pop().expect("one core");
@@ -63,7 +72,6 @@ fn live<F: Future<Output = ()>>(directory: &Path, program: impl FnOnce(Log<Uring
             let log = log.clone();
             async move { log.run().await }
         });
-        log.ready(&[SMALL, BULK]).await.expect("ready");
         program(log, disk.clone()).await;
         lanes.abort();
         driver.abort();
@@ -180,6 +188,47 @@ fn acked_records_outlive_a_clean_stop_and_a_kill() {
         assert_eq!(consume(&log, &disk, SMALL, before).await.1, small);
         log.delete(BULK).await.expect("deletes");
         assert!(log.offsets(BULK).is_none());
+    });
+}
+
+#[test]
+fn a_damaged_header_in_a_closed_partition_is_told_and_nothing_is_cut_off() {
+    let directory = directory();
+    let path = directory.path();
+    live(path, |log, disk| async move {
+        for value in 0..3 {
+            produce(&log, SMALL, &batch(&[value; 6_000], 2)).await;
+        }
+        log.close().await.expect("closes");
+        mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
+    });
+    let segment = path.join(format!("topic-{}/{:020}.log", SMALL.0, 0));
+    let whole = std::fs::read(&segment).expect("reads");
+    let (second, magic) = (batch(&[0; 6_000], 2).len(), 16);
+    let mut damaged = whole.clone();
+    damaged[second + magic] ^= 1;
+    std::fs::write(&segment, &damaged).expect("writes");
+    for _ in 0..2 {
+        live_closed(path, false, |log, _| async move {
+            let error = log.ready(&[SMALL]).await.expect_err("is damaged").to_string();
+            assert!(error.contains(&format!("no batch at byte {second} ")) && error.contains("--accept-loss"), "{error}");
+        });
+    }
+    assert!(std::fs::read(&segment).expect("reads") == damaged, "nothing of it is changed");
+    std::fs::write(&segment, &whole).expect("writes");
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 6);
+    });
+    // Without entries in the journal: the bytes are in the segment.
+    live(path, |log, disk| async move {
+        log.close().await.expect("closes");
+        mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
+    });
+    std::fs::write(&segment, &damaged).expect("writes");
+    live_closed(path, true, |log, disk| async move {
+        log.ready(&[SMALL]).await.expect("the loss is accepted");
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 2);
+        assert_eq!(produce(&log, SMALL, &batch(b"goes on", 1)).await, 3);
     });
 }
 

@@ -172,7 +172,7 @@ pub(super) async fn create<D: Disk>(core: &Core<D>, spec: PartitionSpec) -> Resu
     let line = Line { partition: id, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 };
     let epoch = spec.leader_epoch;
     let recovered = Recovered { spec: spec.clone(), line, producers: Vec::new(), epochs: Vec::new(), scanned: None };
-    let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits)
+    let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits, core.config.accept_loss)
         .await
         .map_err(|(path, source)| LogError::Disk { path, source })?;
     // A clean stop that has begun meanwhile completes it too.
@@ -184,6 +184,12 @@ pub(super) async fn create<D: Disk>(core: &Core<D>, spec: PartitionSpec) -> Resu
 
 /// See [`Log::delete`].
 pub(super) async fn delete<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(), LogError> {
+    if let Some(Slot::Closed(unopened)) = core.slots.borrow_mut().get_mut(&id) {
+        unopened.is_deleted = true;
+    }
+    // Whoever is opening it works with its files by name: they may be another partition's as soon as this one is gone.
+    let is_opening = |core: &Core<D>| matches!(core.slots.borrow().get(&id), Some(Slot::Closed(unopened)) if unopened.is_opening);
+    core.wait_for(|core| !is_opening(core)).await;
     let directory = match core.slots.borrow_mut().get_mut(&id) {
         None => return Ok(()),
         Some(Slot::Closed(unopened)) => unopened.recovered.spec.directory.clone(),

@@ -43,13 +43,15 @@ pub(super) struct Unopened {
     pub recovered: Recovered,
     /// Somebody is opening it; the others wait.
     pub is_opening: bool,
+    /// It is being deleted: nobody opens it any more.
+    pub is_deleted: bool,
     pub waiting: Watchers,
 }
 
 impl Unopened {
     /// A partition that the start has found.
     pub fn new(recovered: Recovered) -> Unopened {
-        Unopened { recovered, is_opening: false, waiting: Watchers::default() }
+        Unopened { recovered, is_opening: false, is_deleted: false, waiting: Watchers::default() }
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         let (recovered, watch) = {
             let mut slots = core.slots.borrow_mut();
             let Some(Slot::Closed(unopened)) = slots.get_mut(&id) else { return Ok(()) };
+            if unopened.is_deleted {
+                return Ok(());
+            }
             if unopened.is_opening {
                 let watch = Rc::new(Watch::default());
                 unopened.waiting.add(core.ticket(), &watch);
@@ -39,7 +42,9 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         };
         // If this call is given up half-way, another one begins anew.
         let _guard = Opening { core, id };
-        let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, core.leader_epoch, &core.limits).await?;
+        let config = &core.config;
+        let mut partition =
+            open::open(&core.disk, &config.data_dir, &recovered, core.leader_epoch, &core.limits, config.accept_loss).await?;
         let mut slots = core.slots.borrow_mut();
         if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
             if let Slot::Closed(unopened) = slot {
@@ -143,6 +148,8 @@ impl<D: Disk> Drop for Opening<'_, D> {
             unopened.is_opening = false;
             unopened.waiting.fire();
         }
+        // A deletion waits for it, however it ended.
+        self.core.job_ended();
     }
 }
 

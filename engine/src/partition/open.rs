@@ -10,8 +10,8 @@ use super::{
     tail::{block_ceiling, block_floor},
 };
 use crate::{
-    batch::{Header, Scanner},
-    disk::{BLOCK, Disk, Open, read_whole},
+    batch::{Header, Scanner, Stop},
+    disk::{BLOCK, Disk, Open, is_full, read_whole},
     journal::Line,
     segment::{
         FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, OffsetIndex, PartitionFiles, SegmentFiles, TimeIndex, TxnIndex, Walk, decode_epochs,
@@ -31,13 +31,15 @@ pub type OpenError = (PathBuf, io::Error);
 /// Opens a partition. Whatever lies behind its end is cut off, durably, before it can be appended to.
 ///
 /// # Errors
-/// The disk's; it may be repeated.
+/// The disk's; or no whole batches up to where the journal says that they reach, unless `accept_loss`, which goes on with those
+/// before. Nothing has changed then, and it may be repeated.
 pub async fn open<D: Disk>(
     disk: &D,
     data_dir: &Path,
     recovered: &Recovered,
     leader_epoch: i32,
     limits: &Limits,
+    accept_loss: bool,
 ) -> Result<Partition<D>, OpenError> {
     let line = &recovered.line;
     let directory = data_dir.join(&recovered.spec.directory);
@@ -61,7 +63,7 @@ pub async fn open<D: Disk>(
     let mut indexes = load_indexes(disk, &directory, line).await.map_err(at(&directory))?;
     let found = match &recovered.scanned {
         Some(scanned) => of_scan(disk, &reader, line, scanned, &mut indexes).await,
-        None => of_walk(disk, &file, &reader, line, size, &mut indexes).await,
+        None => of_walk(disk, &file, &reader, line, size, &mut indexes, accept_loss).await,
     }
     .map_err(at(&path))?;
     indexes.transactions =
@@ -77,7 +79,7 @@ pub async fn open<D: Disk>(
         Some(_) => promised(disk, &file, block_floor(size), block_floor(u64::from(line.flushed))).await.map_err(at(&path))?,
         None => block_floor(size),
     };
-    let first_timestamp = first_timestamp(disk, &reader, line.segment_base, end, &found.tail).await.map_err(at(&path))?;
+    let first_timestamp = rolls_from(disk, &reader, line.segment_base, end, &found.tail).await.map_err(at(&path))?;
     let mut stretch = Stretch::open(line.segment_base, found.next_offset, first_timestamp, found.tail_at, Rc::clone(&limits.budget));
     stretch.restore(&found.tail, found.held);
     let mut epochs = load_epochs(disk, &directory, &files, stretch.next_offset()).await.map_err(at(&directory))?;
@@ -265,21 +267,23 @@ async fn of_walk<D: Disk>(
     line: &Line,
     size: u64,
     indexes: &mut Indexes,
+    accept_loss: bool,
 ) -> io::Result<Found> {
-    let from = indexed_end(indexes);
     let flushed = u64::from(line.flushed).min(size);
-    let mut walk = Walk::new(disk, reader, Scanner::new(from, line.segment_base, i32::MIN), flushed);
-    // Those that end behind the start of the partial block: that of the end so far.
-    let mut held = VecDeque::<Held>::new();
-    let (mut end, mut next_offset) = (from, line.segment_base);
-    while let Ok((position, header)) = walk.next_header().await? {
-        indexes.push(position, &header);
-        held.push_back(Held { position, header });
-        (end, next_offset) = (position + header.size() as u64, header.next_offset());
-        while held.front().is_some_and(|first| first.end() <= block_floor(end)) {
-            held.pop_front();
+    let mut walked = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
+    if walked.end < u64::from(line.batch_start) {
+        if !accept_loss {
+            let what = format!(
+                "no batch at byte {} ({}), where the journal says that batches reach to {}. Restore it, or start with --accept-loss to go on without what is behind the damage",
+                walked.end, walked.stop, line.batch_start
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
+        // The index may know more batches than are left.
+        *indexes = Indexes::new(line.segment_base);
+        walked = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
     }
+    let Walked { end, next_offset, held, .. } = walked;
     let tail_at = block_floor(end);
     let mut tail = Vec::new();
     if tail_at < end {
@@ -287,6 +291,36 @@ async fn of_walk<D: Disk>(
     }
     // All of them, not the last one alone: once the partition is offline its file is read below the tail only.
     Ok(Found { tail_at, tail, held: held.into(), next_offset })
+}
+
+/// How far the batches of a file reach.
+struct Walked {
+    end: u64,
+    next_offset: i64,
+    /// Those that end behind the start of the partial block.
+    held: VecDeque<Held>,
+    /// Why there is no further one.
+    stop: Stop,
+}
+
+/// Walks the batches of a file from its last index entry on, up to `limit`, a position in bytes.
+async fn walk_file<D: Disk>(disk: &D, reader: &D::Reader, base: i64, limit: u64, indexes: &mut Indexes) -> io::Result<Walked> {
+    let from = indexed_end(indexes);
+    let mut walk = Walk::new(disk, reader, Scanner::new(from, base, i32::MIN), limit);
+    let mut held = VecDeque::<Held>::new();
+    let (mut end, mut next_offset) = (from, base);
+    loop {
+        let (position, header) = match walk.next_header().await? {
+            Ok(found) => found,
+            Err(stop) => return Ok(Walked { end, next_offset, held, stop }),
+        };
+        indexes.push(position, &header);
+        held.push_back(Held { position, header });
+        (end, next_offset) = (position + header.size() as u64, header.next_offset());
+        while held.front().is_some_and(|first| first.end() <= block_floor(end)) {
+            held.pop_front();
+        }
+    }
 }
 
 /// What a creation that was cut off has left may be seen and not be durable: it is made so before anything is acked.
@@ -304,7 +338,7 @@ async fn promised<D: Disk>(disk: &D, file: &D::File, size: u64, flushed: u64) ->
     }
     match disk.allocate(file, size).await {
         Ok(()) => Ok(size),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(flushed),
+        Err(error) if is_full(&error) => Ok(flushed),
         Err(error) => Err(error),
     }
 }
@@ -314,8 +348,8 @@ fn indexed_end(indexes: &Indexes) -> u64 {
     indexes.offsets.entries().last().map_or(0, |entry| u64::from(entry.position))
 }
 
-/// The timestamp that `segment.ms` counts from.
-async fn first_timestamp<D: Disk>(disk: &D, reader: &D::Reader, base: i64, end: u64, tail: &[u8]) -> io::Result<Option<i64>> {
+/// The timestamp that `segment.ms` counts from: that of the active segment's first batch, which may be in memory only.
+async fn rolls_from<D: Disk>(disk: &D, reader: &D::Reader, base: i64, end: u64, tail: &[u8]) -> io::Result<Option<i64>> {
     if end == 0 {
         return Ok(None);
     }
