@@ -17,6 +17,9 @@ const ROOM_BYTES_MIN: usize = 16 << 10;
 /// What an entry needs beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
+/// Heads that only runs have asked for park what was idle for this long at least, in ms of the appends' clock.
+const PARK_AFTER_MS: i64 = 10_000;
+
 /// What of a partition is in a frame.
 struct Member {
     id: PartitionId,
@@ -28,15 +31,19 @@ struct Member {
 
 /// Runs until the last head of a clean stop is written.
 pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -> Result<(), LogError> {
+    let mut parked_ms = core.limits.now_ms.get();
     loop {
         core.small_appends_wait.set(false);
         core.journal_signal.wait().await;
         while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() || core.wants_head() {
-            if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() {
-                switch(core, &mut writer, true).await?;
-            } else if core.wants_head() {
-                // That can come many times a second: who is idle that long has not come to rest.
-                switch(core, &mut writer, false).await?;
+            if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() || core.wants_head() {
+                // Runs can ask for a head many times a second: who is idle that long has not come to rest.
+                let now_ms = core.limits.now_ms.get();
+                let parks = !core.wants_head() || now_ms.saturating_sub(parked_ms) >= PARK_AFTER_MS;
+                switch(core, &mut writer, parks).await?;
+                if parks {
+                    parked_ms = now_ms;
+                }
             }
             if core.journal_queue.borrow().is_empty() {
                 break;

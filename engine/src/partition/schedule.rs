@@ -55,14 +55,23 @@ impl<D: Disk> Partition<D> {
     /// True if the bulk lane may have something to do for it.
     #[must_use]
     pub fn wants_bulk(&self, limits: &Limits) -> bool {
-        let must_empty = self.stretches.len() > 1 || self.is_closing;
-        let move_min = if limits.is_pressed() || must_empty { BLOCK } else { limits.bulk_bytes_min };
-        must_empty
+        self.must_empty()
             || self.wants_parking
             || self.no_space.is_some_and(|no_space| no_space.is_probing)
             || (limits.senders_waiting.get() > 0 && self.progress.park_is_due())
-            || (!self.jobs.run && (self.progress.bulk_is_due(self.bulk_bytes_min(limits)) || self.progress.move_is_due(move_min)))
+            || (!self.jobs.run
+                && (self.progress.bulk_is_due(self.bulk_bytes_min(limits)) || self.progress.move_is_due(self.move_bytes_min(limits))))
             || self.allocation_ahead().is_some()
+    }
+
+    /// All of the active segment's bytes are to go into it: a roll, or a clean stop.
+    fn must_empty(&self) -> bool {
+        self.stretches.len() > 1 || self.is_closing
+    }
+
+    /// What the journal holds moves to the segment in runs of at least so many bytes.
+    fn move_bytes_min(&self, limits: &Limits) -> u64 {
+        if limits.is_pressed() || self.must_empty() { BLOCK } else { limits.bulk_bytes_min }
     }
 
     /// What is to be done now; `None` if nothing. A run that is returned has begun. At most `bytes_free` may be written.
@@ -90,16 +99,14 @@ impl<D: Disk> Partition<D> {
 
     fn next_run(&mut self, limits: &Limits, bytes_free: u64) -> Option<Job> {
         let progress = &self.progress;
-        let must_empty = self.stretches.len() > 1 || self.is_closing;
-        let move_min = if limits.is_pressed() || must_empty { BLOCK } else { limits.bulk_bytes_min };
         let bulk = progress.bulk_is_due(self.bulk_bytes_min(limits));
-        let moves = progress.move_is_due(move_min);
+        let moves = progress.move_is_due(self.move_bytes_min(limits));
         // A roll and a clean stop write the last partial block too, an idle partition as well, and senders that wait for
         // room must not wait for ever.
         let left = block_ceiling(progress.end()) - block_floor(progress.flushed());
         let parks = !bulk
             && progress.park_is_due()
-            && (must_empty || self.wants_parking || limits.senders_waiting.get() > 0)
+            && (self.must_empty() || self.wants_parking || limits.senders_waiting.get() > 0)
             && left <= limits.run_bytes_max;
         if !(bulk || moves || parks) {
             return None;

@@ -144,7 +144,7 @@ pub struct Partition<D: Disk> {
     pub no_space: Option<NoSpace>,
     /// Appends that found no place are to be dropped as soon as no frame holds them.
     pub must_discard: bool,
-    /// It was appended to since the journal's last switch.
+    /// It was appended to since a switch of the journal last parked those that were idle.
     pub is_fresh: bool,
     /// Its partial block is to be written to its segment.
     pub wants_parking: bool,
