@@ -1,6 +1,6 @@
 //! The simulated disk keeps its promises, and breaks all others.
 
-use super::super::{read_whole, write_whole};
+use super::super::{is_full, read_whole, write_whole};
 use super::*;
 
 const ROOT: &str = "/data";
