@@ -17,7 +17,6 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    io::ErrorKind,
     path::{Path, PathBuf},
     rc::Rc,
 };
