@@ -116,7 +116,7 @@ impl Group {
         if !self.has_room_for(&request.member_id) {
             return refuse(ResponseError::GroupMaxSizeReached);
         }
-        if request.metadata_bytes() > self.rules.member_bytes_max {
+        if request.protocols.len() > self.rules.member_protocols_max || request.metadata_bytes() > self.rules.member_bytes_max {
             return refuse(ResponseError::InvalidRequest);
         }
         if !self.supports(&request) {
@@ -188,10 +188,7 @@ impl Group {
             return true;
         }
         self.protocol_type.as_deref() == Some(&request.protocol_type)
-            && request
-                .protocols
-                .iter()
-                .any(|(name, _)| self.members.values().all(|member| member.protocols.iter().any(|(known, _)| known == name)))
+            && request.protocols.iter().any(|(name, _)| self.members.values().all(|member| member.knows(name)))
     }
 
     fn add(&mut self, now: Now, id: String, request: JoinRequest, token: Token) {

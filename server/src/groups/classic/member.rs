@@ -34,6 +34,16 @@ pub struct Member {
 }
 
 impl Member {
+    /// The assignors that it knows, its favourite first.
+    pub(super) fn protocol_names(&self) -> impl Iterator<Item = &str> {
+        self.protocols.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether it knows this assignor.
+    pub(super) fn knows(&self, protocol: &str) -> bool {
+        self.protocol_names().any(|name| name == protocol)
+    }
+
     /// Its metadata for a protocol.
     #[must_use]
     pub fn metadata(&self, protocol: &str) -> Bytes {

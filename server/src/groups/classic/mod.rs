@@ -62,6 +62,9 @@ pub struct Rules {
     pub members_max: usize,
     /// Bytes of protocol metadata that one member may bring.
     pub member_bytes_max: usize,
+    /// Assignors that one member may know. The members' are compared with each other in one go, which must not hold up the core:
+    /// this many of 10,000 members are some million comparisons. Clients have a handful at most.
+    pub member_protocols_max: usize,
     /// How long a new member may wait in its first join, in ms: its client may be gone.
     pub new_member_timeout_ms: i32,
 }
@@ -74,6 +77,7 @@ impl Default for Rules {
             initial_rebalance_delay_ms: 0,
             members_max: 2_000,
             member_bytes_max: 256 << 10,
+            member_protocols_max: 32,
             new_member_timeout_ms: 300_000,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Effect, Group, JoinTimer, Now, State};
 use kafka_protocol::ResponseError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Group {
     /// Something changed that needs a new generation, or that was the last thing a join phase waited for.
@@ -77,7 +77,7 @@ impl Group {
         }
         self.joining = None;
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        self.subscribed = Some(std::collections::BTreeSet::new());
+        self.subscribed = Some(BTreeSet::new());
         if self.members.is_empty() {
             self.protocol = None;
             self.leader = None;
@@ -118,15 +118,25 @@ impl Group {
 
     /// The protocol that all know and most prefer; on a tie the one that comes first by name.
     pub(super) fn select_protocol(&self) -> Option<String> {
-        let known_to_all = |name: &str| self.members.values().all(|member| member.protocols.iter().any(|(known, _)| known == name));
+        let common = self.common_protocols();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            if let Some((favourite, _)) = member.protocols.iter().find(|(name, _)| known_to_all(name)) {
+            if let Some(favourite) = member.protocol_names().find(|name| common.contains(name)) {
                 *votes.entry(favourite).or_default() += 1;
             }
         }
         let most = votes.values().max()?;
         votes.iter().find(|(_, count)| *count == most).map(|(name, _)| (*name).to_owned())
+    }
+
+    /// What all members know.
+    fn common_protocols(&self) -> BTreeSet<&str> {
+        let mut members = self.members.values();
+        let mut common: BTreeSet<&str> = members.next().map(|first| first.protocol_names().collect()).unwrap_or_default();
+        for member in members {
+            common.retain(|name| member.knows(name));
+        }
+        common
     }
 
     /// Takes a member out of the maps; what it waits for is answered with `error`.

@@ -37,9 +37,12 @@ pub struct MemberDescription {
 /// What an id that was handed out takes beside its text, in bytes: its place in the map, and the deadline.
 const PENDING_BYTES: usize = 64;
 
+/// What an assignor of a member takes beside its name and metadata, in bytes: its place in the list.
+const PROTOCOL_BYTES: usize = 64;
+
 /// What a member brings, in bytes.
 pub(super) fn bytes_of(protocols: &[(String, Bytes)]) -> usize {
-    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
+    protocols.iter().map(|(name, metadata)| PROTOCOL_BYTES + name.len() + metadata.len()).sum()
 }
 
 impl Group {

@@ -76,6 +76,27 @@ fn too_much_metadata_is_refused() {
 }
 
 #[test]
+fn protocols_without_a_name_take_room_too() {
+    let mut desk = Desk::with(Rules { member_bytes_max: 256, ..Rules::default() });
+    let token = desk.join(Who { protocols: vec![("", ""); 5], ..who("") });
+    assert_eq!(desk.join_error(token), Some(ResponseError::InvalidRequest));
+    let token = desk.join(Who { protocols: vec![("", ""); 4], ..who("") });
+    assert_eq!(desk.join_error(token), None);
+    assert_eq!(desk.group.metadata_bytes(), 256);
+}
+
+#[test]
+fn a_member_with_more_protocols_than_may_be_compared_is_refused() {
+    let mut desk = Desk::new();
+    let most = desk.group.rules.member_protocols_max;
+    let token = desk.join(Who { protocols: vec![("range", ""); most + 1], ..who("") });
+    assert_eq!(desk.join_error(token), Some(ResponseError::InvalidRequest));
+    assert!(desk.group.is_blank());
+    let token = desk.join(Who { protocols: vec![("range", ""); most], ..who("") });
+    assert_eq!(desk.join_error(token), None);
+}
+
+#[test]
 fn a_full_group_takes_nobody_but_its_own() {
     let (mut desk, ids) = Desk::stable(4);
     let token = desk.join(who(""));
