@@ -50,14 +50,14 @@ pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: 
 }
 
 /// When `min.compaction.lag.ms` lets a segment go whose newest timestamp, and time of the last write, are these, in ms; `None` if
-/// it does not hold it at `now_ms`. A timestamp in the future holds it no longer than one of now would.
+/// it does not hold it at `now_ms`, `i64::MAX` if it holds it for ever. A timestamp in the future holds it no longer than one of now would.
 #[must_use]
 pub fn held_until(newest_ms: Option<i64>, written_ms: Option<i64>, lag_ms: i64, now_ms: i64) -> Option<i64> {
     let since = match (newest_ms, written_ms) {
         (Some(newest), Some(written)) => Some(newest.min(written)),
         (newest, written) => newest.or(written),
     };
-    since.map(|since| since.saturating_add(lag_ms)).filter(|ends| lag_ms > 0 && *ends >= now_ms).map(|ends| ends + 1)
+    since.map(|since| since.saturating_add(lag_ms)).filter(|ends| lag_ms > 0 && *ends >= now_ms).map(|ends| ends.saturating_add(1))
 }
 
 /// When `max.compaction.lag.ms` asks for a round, in ms, if the oldest dirty record is of `first_ms`; `None` without that setting.
@@ -123,6 +123,16 @@ mod tests {
         assert_eq!(range(20, 29), Range { segments: 2, end: 20, clean_bytes: 200, dirty_bytes: 0 });
         assert_eq!(range(10, 30).dirty_ratio(), 200.0 / 300.0);
         assert_eq!(range(15, 5), Range { segments: 0, end: 0, clean_bytes: 0, dirty_bytes: 0 });
+    }
+
+    #[test]
+    fn a_lag_ends_a_millisecond_after_it_has_passed_and_the_longest_one_never() {
+        assert_eq!(held_until(Some(5), Some(7), 10, 15), Some(16));
+        assert_eq!(held_until(Some(5), Some(7), 10, 16), None);
+        assert_eq!(held_until(Some(5), Some(7), 0, 5), None);
+        assert_eq!(held_until(Some(5), Some(7), i64::MAX, 10), Some(i64::MAX));
+        assert_eq!(overdue_at(Some(5), i64::MAX - 1, 10), Some(i64::MAX));
+        assert_eq!(overdue_at(Some(5), i64::MAX, 10), None);
     }
 
     #[test]

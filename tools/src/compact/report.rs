@@ -164,7 +164,7 @@ impl Ledger {
     pub(crate) fn report(&self, chosen: Chosen, (before, after): (Size, Size), log_start: i64, next_ms: Option<i64>) -> Report {
         let notes = self.notes.borrow_mut().remove(&chosen.id).unwrap_or_default();
         let Notes { removed, compaction, rolled, failures, .. } = notes;
-        let next_ms = next_ms.filter(|at_ms| *at_ms > self.now_ms);
+        let next_ms = next_ms.filter(|at_ms| *at_ms > self.now_ms && *at_ms < i64::MAX);
         Report { chosen, before, after, removed, compaction, rolled, log_start, next_ms, reserved: 0, freed_anyway: None, failures }
     }
 }

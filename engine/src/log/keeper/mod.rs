@@ -179,7 +179,8 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
                 core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("{}: {error}", path.display()) });
                 Some(now_ms + RETRY_MS)
             });
-            if let Some(at_ms) = next
+            // What a setting puts at the end of time never comes.
+            if let Some(at_ms) = next.filter(|at_ms| *at_ms < i64::MAX)
                 && core.slots.borrow().contains_key(&id)
             {
                 core.keeper.at(id, at_ms);
