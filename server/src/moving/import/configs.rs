@@ -7,7 +7,7 @@ use crate::{
         Catalog, Configs,
         effective::{of_topic, scaled},
         settings::list,
-        topic_configs,
+        topic_configs::{self, LONG_MAX},
     },
     moving::files,
     settings::Settings,
@@ -165,23 +165,32 @@ impl Known {
         synonyms.iter().find_map(value)
     }
 
-    /// That Kafka's default of retention may be any: nothing goes until the operator has said so.
+    /// That Kafka's defaults of retention and of compaction's lags may be any: nothing goes until the operator has said so.
     fn keep_everything(&self, topic: &str, own: Option<&Configs>, resolved: &mut Resolved) {
         let policy = resolved.configs.get("cleanup.policy").map_or("delete", String::as_str);
-        if !list(policy).any(|word| word == "delete") {
-            return;
-        }
+        let [deletes, compacts] = ["delete", "compact"].map(|wanted| list(policy).any(|word| word == wanted));
         let is_unknown = |name: &&str| {
             let synonyms = topic_configs::find(name).map_or(&[][..], |setting| setting.synonyms);
             !own.is_some_and(|own| own.contains_key(*name)) && self.of_broker(synonyms).is_none()
         };
-        let unknown: Vec<&str> = ["retention.ms", "retention.bytes"].into_iter().filter(is_unknown).collect();
-        if unknown.is_empty() {
-            return;
+        let mut keep = Vec::new();
+        if deletes {
+            keep.push(("-1", ["retention.ms", "retention.bytes"].into_iter().filter(is_unknown).collect::<Vec<_>>()));
+        }
+        let [least, tombstones] = ["min.compaction.lag.ms", "delete.retention.ms"];
+        if compacts && [least, tombstones].iter().any(is_unknown) {
+            // A round writes into batches until when their tombstones stay: there is none before both are known. No lag may be
+            // above the longest one.
+            let mut names = vec![least];
+            names.extend(Some("max.compaction.lag.ms").filter(|name| resolved.configs.contains_key(*name)));
+            names.extend(Some(tombstones).filter(is_unknown));
+            keep.push((LONG_MAX, names));
         }
         let why = if own.is_some() { "what that Kafka's default was is not known" } else { "its configs are not known" };
-        resolved.notes.push(format!("{topic}: {} = -1, which keeps everything: {why}; see --configs", unknown.join(" and ")));
-        resolved.configs.extend(unknown.into_iter().map(|name| (name.to_owned(), "-1".to_owned())));
+        for (value, names) in keep.into_iter().filter(|(_, names)| !names.is_empty()) {
+            resolved.notes.push(format!("{topic}: {} = {value}, which keeps everything: {why}; see --configs", names.join(" and ")));
+            resolved.configs.extend(names.into_iter().map(|name| (name.to_owned(), value.to_owned())));
+        }
     }
 }
 
@@ -252,8 +261,32 @@ All configs for topic orders are:
         let own = configs(&[("retention.bytes", "7"), ("retention.ms", "9")]);
         metadata.configs.insert((TOPIC, "orders".into()), own.clone());
         assert_eq!(resolve(&known(&[], Some(&metadata))), Resolved { configs: own, notes: Vec::new() });
-        metadata.configs.insert((TOPIC, "orders".into()), configs(&[("cleanup.policy", "compact")]));
-        assert_eq!(resolve(&known(&[], Some(&metadata))).configs, configs(&[("cleanup.policy", "compact")]));
+    }
+
+    #[test]
+    fn nothing_is_compacted_while_the_default_of_a_lag_is_not_known() {
+        let resolved = |own: &[(&str, &str)], texts: &[&str]| {
+            let mut metadata = Metadata::default();
+            metadata.configs.insert((TOPIC, "orders".into()), configs(own));
+            resolve(&known(texts, Some(&metadata)))
+        };
+        let held = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", LONG_MAX), ("delete.retention.ms", LONG_MAX)];
+        let compacted = resolved(&held[..1], &[]);
+        assert_eq!((compacted.configs, compacted.notes.len()), (configs(&held), 1));
+        // The one that is known doesn't help, and the longest lag must not be below the least one.
+        let own = [held[0], ("delete.retention.ms", "5"), ("max.compaction.lag.ms", "7")];
+        let expected = configs(&[held[0], held[1], own[1], ("max.compaction.lag.ms", LONG_MAX)]);
+        assert_eq!(resolved(&own, &[]).configs, expected);
+        let own = [held[0], ("min.compaction.lag.ms", "5")];
+        assert_eq!(resolved(&own, &[]).configs, configs(&held));
+        let both = resolved(&[("cleanup.policy", "compact,delete")], &[]);
+        assert_eq!((both.configs.len(), both.notes.len()), (5, 2));
+        for own in [&held[..], &[held[0], ("min.compaction.lag.ms", "5"), ("delete.retention.ms", "6")]] {
+            assert_eq!(resolved(own, &[]), Resolved { configs: configs(own), notes: Vec::new() });
+        }
+        let defaults = ["log.cleaner.delete.retention.ms=6"];
+        let expected = configs(&[held[0], ("delete.retention.ms", "6")]);
+        assert_eq!(resolved(&held[..1], &defaults), Resolved { configs: expected, notes: Vec::new() });
     }
 
     #[test]
