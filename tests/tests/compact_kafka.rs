@@ -150,6 +150,35 @@ fn without_its_settings_nothing_is_guessed_and_what_if_changes_nothing() {
     });
 }
 
+#[test]
+fn what_may_not_be_on_all_replicas_stays() {
+    thalweg_tests::run("compact-kafka-high-watermark", |scratch| {
+        require_kafka()?;
+        let mut kafka = Broker::start(scratch, Options { kind: Kind::Kafka, ..Options::default() })?;
+        fill(&kafka, 7, 400, &KEEP)?;
+        let configs = configs(scratch, &kafka)?;
+        kafka.stop()?;
+        // As a follower that had fetched no more of one topic, and that knows nothing of another.
+        let checkpoint = kafka.data().join("replication-offset-checkpoint");
+        let text = fs::read_to_string(&checkpoint)?;
+        let lines = text.lines().skip(2).filter(|line| !line.starts_with("events "));
+        let lines = lines.map(|line| match line.strip_prefix("table ").and_then(|rest| rest.split_once(' ')) {
+            Some((partition, _)) => format!("table {partition} 1\n"),
+            None => format!("{line}\n"),
+        });
+        let lines: Vec<String> = lines.collect();
+        ensure!(text.contains("events 0 ") && lines.contains(&"table 0 1\n".to_owned()), "{text}");
+        fs::write(&checkpoint, format!("0\n{}\n{}", lines.len(), lines.concat()))?;
+        let said = compact(&[path(kafka.data())?, "--json", "--configs", path(&configs)?])?;
+        let noted = String::from_utf8_lossy(&said.stderr).into_owned();
+        let done = json(said, 0)?;
+        ensure!(freed(&done, "events", "retention.ms")? == 0 && freed(&done, "table", "compaction")? == 0, "{done:#?}");
+        ensure!(freed(&done, "both", "retention.ms")? > 0 && freed(&done, "both", "compaction")? > 0, "{done:#?}");
+        ensure!(noted.contains("events-0, events-1, events-2") && !noted.contains("table-"), "{noted}");
+        Ok(())
+    });
+}
+
 /// That Kafka's configs, as it prints them, with what is to go now.
 fn configs(scratch: &Scratch, kafka: &Broker) -> Result<PathBuf> {
     let arguments = ["--bootstrap-server", &kafka.bootstrap(), "--describe", "--all", "--entity-type", "topics"];

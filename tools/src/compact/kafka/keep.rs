@@ -27,6 +27,8 @@ pub(super) struct Keeping<'a, D: Disk> {
     pub(super) chosen: &'a Chosen,
     /// The settings that are asked for.
     pub(super) config: &'a PartitionConfig,
+    /// See [`Log::read`].
+    pub(super) high_watermark: i64,
     pub(super) ledger: &'a Ledger,
     pub(super) watch: &'a Watch,
     pub(super) now_ms: i64,
@@ -50,7 +52,7 @@ impl<D: Disk> Keeping<'_, D> {
             kafka_swap::recover(self.disk, directory).await
         };
         tidy.await.with_context(|| format!("{}: what an earlier run has begun can't be finished", directory.display()))?;
-        let Some(mut log) = Log::read(self.disk, directory, self.now_ms).await? else { return Ok(Left::default()) };
+        let Some(mut log) = Log::read(self.disk, directory, self.high_watermark, self.now_ms).await? else { return Ok(Left::default()) };
         let noted = log_starts.get(topic, partition);
         let by_age = self.retention(&mut log, noted.unwrap_or(0)).await?;
         let first = log.sealed.first().map_or(log.active_base, |first| first.base_offset);
@@ -129,7 +131,7 @@ impl<D: Disk> Keeping<'_, D> {
             cleaner.set(self.disk, topic, partition, Some(cleaned.clean_to)).await?;
             is_partial = cleaned.is_partial;
             self.ledger.note(&KeepEvent::Compacted { partition: self.chosen.id, cleaned });
-            let Some(after) = Log::read(self.disk, &log.directory, self.now_ms).await? else { return Ok(None) };
+            let Some(after) = Log::read(self.disk, &log.directory, self.high_watermark, self.now_ms).await? else { return Ok(None) };
             log = after;
         }
     }

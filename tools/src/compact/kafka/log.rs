@@ -19,7 +19,7 @@ pub(super) struct Log {
     pub(super) sealed: Vec<SealedSegment>,
     pub(super) active_base: i64,
     pub(super) active_bytes: u64,
-    /// The first offset that an open transaction could still abort, or the log's end.
+    /// The first offset that an open transaction could still abort, or that a new leader could still cut off, or the log's end.
     pub(super) last_stable: i64,
     pub(super) producers: BTreeMap<i64, LastRecord>,
     /// Aborted transactions whose marker is in the active segment.
@@ -27,8 +27,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reads it; `None` if there is none.
-    pub(super) async fn read<D: Disk>(disk: &D, directory: &Path, now_ms: i64) -> Result<Option<Log>> {
+    /// Reads it; `None` if there is none. Below `high_watermark` it is on all replicas.
+    pub(super) async fn read<D: Disk>(disk: &D, directory: &Path, high_watermark: i64, now_ms: i64) -> Result<Option<Log>> {
         let files = PartitionFiles::list(disk, directory).await.with_context(|| format!("can't list {}", directory.display()))?;
         let Some((active, others)) = files.segments.split_last() else { return Ok(None) };
         let producers = producers(disk, directory, &files, now_ms).await?;
@@ -44,7 +44,7 @@ impl Log {
             sealed: sealed.collect(),
             active_base: active.base_offset,
             active_bytes: active.log_bytes,
-            last_stable: producers.first_unstable().unwrap_or(end),
+            last_stable: producers.first_unstable().unwrap_or(end).min(high_watermark),
             producers: producers.snapshot().iter().map(|state| (state.producer_id, LastRecord::from(state))).collect(),
             aborted: aborted(disk, directory, active.base_offset, active.has(FileKind::TxnIndex)).await?,
         }))

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Checkpoint;
 use engine::{
     disk::Disk,
-    kafka::{CLEANER_CHECKPOINT, LOG_START_CHECKPOINT, META_PROPERTIES},
+    kafka::{CLEANER_CHECKPOINT, LOG_START_CHECKPOINT, META_PROPERTIES, REPLICATION_CHECKPOINT},
     log::KeepEvent,
     partition::{PartitionConfig, PartitionId},
 };
@@ -105,13 +105,19 @@ impl Home {
 pub(super) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_ms: i64, watch: &Watch) -> Result<Vec<Report>> {
     let mut log_starts = Checkpoint::read(&disk, &home.data_dir, LOG_START_CHECKPOINT).await?;
     let mut cleaner = Checkpoint::read(&disk, &home.data_dir, CLEANER_CHECKPOINT).await?;
+    let high_watermarks = Checkpoint::read(&disk, &home.data_dir, REPLICATION_CHECKPOINT).await?;
     let ledger = Ledger::new(now_ms);
-    let mut reports = Vec::new();
+    let (mut reports, mut unknown) = (Vec::new(), Vec::new());
     for (chosen, config) in home.choose(choice)? {
         let directory = home.data_dir.join(chosen.directory());
         watch.says(&chosen.directory());
         let before = Files::list(&disk, &directory).await?.size();
-        let keeping = Keeping { disk: &disk, chosen: &chosen, config: &config, ledger: &ledger, watch, now_ms };
+        // As that Kafka's start does where it has none: nothing is known to be on all replicas.
+        let high_watermark = high_watermarks.get(&chosen.topic, chosen.partition).unwrap_or_else(|| {
+            unknown.push(chosen.directory());
+            0
+        });
+        let keeping = Keeping { disk: &disk, chosen: &chosen, config: &config, high_watermark, ledger: &ledger, watch, now_ms };
         let left = match keeping.run(&directory, &mut log_starts, &mut cleaner).await {
             Ok(left) => left,
             Err(error) => {
@@ -121,6 +127,9 @@ pub(super) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
         };
         let after = Files::list(&disk, &directory).await?.size();
         reports.push(ledger.report(chosen, (before, after), left.log_start, left.next_ms));
+    }
+    if !unknown.is_empty() {
+        tracing::warn!("left alone, since {REPLICATION_CHECKPOINT} does not say how much of it is on all replicas: {}", unknown.join(", "));
     }
     Ok(reports)
 }
