@@ -1,16 +1,22 @@
 //! A request of Thalweg's own, which Kafka doesn't have: `compact --broker` asks for retention and compaction now, and how
 //! far they have come. `docs/protocol.md` has its fields. It is not among the APIs that are advertised.
 
-use super::{Refused, Reply};
+mod state;
+
+pub use state::State;
+
+use super::{ANSWER_BYTES_MAX, Refused, Reply};
 use crate::{
+    catalog::Catalog,
     controller::now_ms,
     core::Core,
-    groups::records::cut,
+    settings::Node,
     walk::{self, Field, array, fixed, fixeds, string},
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use engine::partition::PartitionId;
 use kafka_protocol::ResponseError;
+use state::{put_string, string_bytes};
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -20,10 +26,15 @@ use std::{
 pub const KEY: i16 = 31_001;
 /// The only version.
 pub const VERSION: i16 = 0;
-/// Only say how far it has come.
-const LOOK: i8 = 0;
-/// Do what is due, now.
-const NOW: i8 = 1;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Only say how far it has come.
+    Look = 0,
+    /// Do what is due, now.
+    Now = 1,
+}
 
 /// Its body, as the walk checks it.
 static FIELDS: &[Field] = &[fixed("action", 1), array("topics", &[string("name"), fixeds("partitions", 4)])];
@@ -31,7 +42,7 @@ static FIELDS: &[Field] = &[fixed("action", 1), array("topics", &[string("name")
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Ask {
-    action: i8,
+    action: Action,
     /// Topics with their partitions, all of them if there are none; `None` for all topics.
     topics: Option<BTreeMap<String, BTreeSet<i32>>>,
 }
@@ -40,10 +51,9 @@ struct Ask {
 fn decode(body: &mut Bytes) -> Result<(Ask, usize), Refused> {
     let malformed = |why: String| Refused::Malformed(format!("key {KEY}: {why}"));
     let walked = walk::fields(FIELDS, body).map_err(|why| malformed(why.to_string()))?;
-    let action = body.get_i8();
-    if action != LOOK && action != NOW {
-        return Err(malformed(format!("there is no action {action}")));
-    }
+    let number = body.get_i8();
+    let action = [Action::Look, Action::Now].into_iter().find(|action| *action as i8 == number);
+    let action = action.ok_or_else(|| malformed(format!("there is no action {number}")))?;
     let count = body.get_i32();
     let mut topics = BTreeMap::<String, BTreeSet<i32>>::new();
     for _ in 0..count {
@@ -73,34 +83,47 @@ pub fn parse(mut body: Bytes) -> Result<(usize, usize), Refused> {
 pub async fn handle(core: &Rc<Core>, correlation_id: i32, mut body: Bytes) -> Result<Reply, Refused> {
     let (ask, _) = decode(&mut body)?;
     let mine = mine(core, &ask);
-    if ask.action == NOW {
+    if ask.action == Action::Now {
         mine.values().for_each(|id| core.log.keep_soon(*id));
     }
-    let mut out = BytesMut::new();
-    out.put_i32(0);
+    let states: Vec<State> = mine.values().map(|id| state(core, *id)).collect();
+    let mine: Vec<Row<'_>> = mine.keys().zip(&states).map(|((topic, partition), state)| (topic.as_str(), *partition, state)).collect();
+    let catalog = core.catalog.borrow();
+    answer(correlation_id, core.index, &core.settings.nodes, &missing(&catalog, &ask), &mine)
+}
+
+/// A partition with its topic, and how far it has come.
+type Row<'a> = (&'a str, i32, &'a State);
+
+/// The answer of a core: it has memory only if it is within [`ANSWER_BYTES_MAX`].
+fn answer(correlation_id: i32, core: usize, nodes: &[Node], missing: &[(&str, i32)], mine: &[Row<'_>]) -> Result<Reply, Refused> {
+    let nothing = State::default();
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    let missing = missing.iter().map(|(topic, partition)| (unknown, (*topic, *partition, &nothing)));
+    let rows = missing.chain(mine.iter().map(|row| (0, *row)));
+    let bytes_of_row = |(_, (topic, _, state)): (i16, Row<'_>)| string_bytes(topic) + 4 + 2 + state.size();
+    let bytes_of_nodes: usize = nodes.iter().map(|node| string_bytes(&node.host) + 4).sum();
+    let bytes = 5 * 4 + bytes_of_nodes + rows.clone().map(bytes_of_row).sum::<usize>();
+    if bytes > ANSWER_BYTES_MAX {
+        return Err(Refused::TooLarge { api: format!("key {KEY}"), bytes });
+    }
+    let mut out = BytesMut::with_capacity(bytes);
+    out.put_i32((bytes - 4) as i32);
     out.put_i32(correlation_id);
-    out.put_i32(core.index as i32);
-    out.put_i32(core.settings.nodes.len() as i32);
-    for node in &core.settings.nodes {
+    out.put_i32(core as i32);
+    out.put_i32(nodes.len() as i32);
+    for node in nodes {
         put_string(&mut out, &node.host);
         out.put_i32(i32::from(node.port));
     }
-    let missing = missing(core, &ask);
-    out.put_i32((mine.len() + missing.len()) as i32);
-    for (topic, partition) in missing {
-        put_string(&mut out, &topic);
-        out.put_i32(partition);
-        out.put_i16(ResponseError::UnknownTopicOrPartition.code());
-        put_state(&mut out, core, None);
-    }
-    for ((topic, partition), id) in &mine {
+    out.put_i32(rows.clone().count() as i32);
+    for (error, (topic, partition, state)) in rows {
         put_string(&mut out, topic);
-        out.put_i32(*partition);
-        out.put_i16(0);
-        put_state(&mut out, core, Some(*id));
+        out.put_i32(partition);
+        out.put_i16(error);
+        state.put(&mut out);
     }
-    let length = i32::try_from(out.len() - 4).map_err(|_| Refused::Malformed(format!("its answer would have {} bytes", out.len())))?;
-    out[..4].copy_from_slice(&length.to_be_bytes());
+    debug_assert_eq!(out.len(), bytes);
     Ok(Reply::Whole(out.freeze()))
 }
 
@@ -126,48 +149,43 @@ fn mine(core: &Core, ask: &Ask) -> BTreeMap<(String, i32), PartitionId> {
 }
 
 /// What is asked for and does not exist; of a topic, its partition is -1.
-fn missing(core: &Core, ask: &Ask) -> Vec<(String, i32)> {
-    let catalog = core.catalog.borrow();
+fn missing<'a>(catalog: &Catalog, ask: &'a Ask) -> Vec<(&'a str, i32)> {
     let mut missing = Vec::new();
     for (name, partitions) in ask.topics.iter().flatten() {
         match catalog.topic(name) {
-            None => missing.push((name.clone(), -1)),
+            None => missing.push((name.as_str(), -1)),
             Some(topic) => {
                 let is_there = |index: &i32| usize::try_from(*index).is_ok_and(|index| index < topic.partitions.len());
-                missing.extend(partitions.iter().filter(|index| !is_there(index)).map(|index| (name.clone(), *index)));
+                missing.extend(partitions.iter().filter(|index| !is_there(index)).map(|index| (name.as_str(), *index)));
             }
         }
     }
     missing
 }
 
-/// How far a partition has come; zeros for one that isn't there.
-fn put_state(out: &mut BytesMut, core: &Core, id: Option<PartitionId>) {
-    let tally = id.map(|id| core.tallies.of(id)).unwrap_or_default();
-    let (read, to_read) = id.map_or((0, 0), |id| core.tallies.progress(id));
-    out.put_i8(i8::from(id.is_some_and(|id| core.log.is_keeping(id, now_ms()))));
-    out.put_i64(id.and_then(|id| core.log.next_keeping(id)).unwrap_or(-1));
-    out.put_i64(id.and_then(|id| core.log.size(id)).map_or(0, |bytes| bytes as i64));
-    let numbers = [tally.segments, tally.by[0], tally.by[1], tally.by[2], tally.rounds, tally.compacted.0, tally.compacted.1];
-    numbers.into_iter().chain([tally.records, read, to_read, tally.failures]).for_each(|number| out.put_i64(number));
-    match tally.last_failure {
-        None => out.put_i16(-1),
-        Some(what) => put_string(out, &what),
+/// How far a partition has come.
+fn state(core: &Core, id: PartitionId) -> State {
+    let tally = core.tallies.of(id);
+    State {
+        is_busy: core.log.is_keeping(id, now_ms()),
+        next_ms: core.log.next_keeping(id),
+        bytes: core.log.size(id).map_or(0, |bytes| bytes as i64),
+        segments: tally.segments,
+        by: tally.by,
+        rounds: tally.rounds,
+        compacted: tally.compacted,
+        records: tally.records,
+        progress: core.tallies.progress(id),
+        failures: tally.failures,
+        last_failure: tally.last_failure,
     }
-}
-
-/// A string, cut to what its length can say.
-fn put_string(out: &mut BytesMut, text: &str) {
-    let text = cut(text, i16::MAX as usize);
-    out.put_i16(text.len() as i16);
-    out.put_slice(text.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn body(action: i8, topics: &[(&str, &[i32])]) -> Vec<u8> {
+    fn body(action: Action, topics: &[(&str, &[i32])]) -> Vec<u8> {
         let mut body = vec![action as u8];
         body.extend((topics.len() as i32).to_be_bytes());
         for (name, partitions) in topics {
@@ -181,23 +199,38 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_read_and_the_walk_takes_the_same_bytes() {
-        let bytes = body(NOW, &[("orders", &[0, 2]), ("all", &[])]);
+        let bytes = body(Action::Now, &[("orders", &[0, 2]), ("all", &[])]);
         let length = bytes.len();
         let (ask, walked) = decode(&mut Bytes::from(bytes.clone())).expect("is a request");
         let topics = BTreeMap::from([("orders".to_owned(), BTreeSet::from([0, 2])), ("all".to_owned(), BTreeSet::new())]);
-        assert_eq!((ask, walked), (Ask { action: NOW, topics: Some(topics) }, length));
+        assert_eq!((ask, walked), (Ask { action: Action::Now, topics: Some(topics) }, length));
         assert_eq!(parse(Bytes::from(bytes)).expect("is a request"), (length, length));
-        let everything = [&[LOOK as u8][..], &(-1i32).to_be_bytes()].concat();
-        assert_eq!(decode(&mut Bytes::from(everything)).expect("is a request").0, Ask { action: LOOK, topics: None });
+        let everything = [&[Action::Look as u8][..], &(-1i32).to_be_bytes()].concat();
+        assert_eq!(decode(&mut Bytes::from(everything)).expect("is a request").0, Ask { action: Action::Look, topics: None });
     }
 
     #[test]
     fn what_is_no_such_request_is_refused_before_anything_is_made_of_it() {
-        let whole = body(NOW, &[("orders", &[0, 2])]);
+        let whole = body(Action::Now, &[("orders", &[0, 2])]);
         assert!((0..whole.len()).all(|length| parse(Bytes::copy_from_slice(&whole[..length])).is_err()), "it is cut off");
-        let many = [&[NOW as u8][..], &i32::MAX.to_be_bytes(), &[0; 100]].concat();
+        let many = [&[Action::Now as u8][..], &i32::MAX.to_be_bytes(), &[0; 100]].concat();
         assert!(parse(Bytes::from(many)).is_err());
-        assert!(parse(Bytes::from(body(7, &[]))).is_err());
-        assert!(parse(Bytes::from([&[NOW as u8][..], &(-2i32).to_be_bytes()].concat())).is_err());
+        assert!(parse(Bytes::from(vec![7u8, 0, 0, 0, 0])).is_err());
+        assert!(parse(Bytes::from([&[Action::Now as u8][..], &(-2i32).to_be_bytes()].concat())).is_err());
+    }
+
+    #[test]
+    fn an_answer_beyond_the_bound_is_refused_before_it_has_memory() {
+        let nodes = [Node { host: "host".into(), port: 9092 }];
+        let (name, state) = ("n".repeat(30_000), State { last_failure: Some("disk".into()), ..State::default() });
+        let answered = |missing: usize| {
+            let missing: Vec<(&str, i32)> = (0..missing as i32).map(|partition| (name.as_str(), partition)).collect();
+            answer(7, 0, &nodes, &missing, &[("orders", 3, &state)])
+        };
+        let reply = answered(2).expect("within the bound");
+        let Reply::Whole(bytes) = &reply else { panic!("it is whole") };
+        assert_eq!(bytes[..4], (bytes.len() as i32 - 4).to_be_bytes());
+        assert!(bytes.len() > 60_000);
+        assert!(matches!(answered(1_000_000), Err(Refused::TooLarge { bytes, .. }) if bytes > 30_000_000_000));
     }
 }

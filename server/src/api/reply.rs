@@ -131,10 +131,10 @@ pub enum Refused {
         why: String,
     },
     /// The answer would be larger than any may be.
-    #[error("an answer to {api:?} of {bytes} bytes is beyond the {} that one may have: ask for less at once", super::ANSWER_BYTES_MAX)]
+    #[error("an answer to {api} of {bytes} bytes is beyond the {} that one may have: ask for less at once", super::ANSWER_BYTES_MAX)]
     TooLarge {
         /// The API.
-        api: ApiKey,
+        api: String,
         /// What it would have.
         bytes: usize,
     },

@@ -2,7 +2,11 @@
 //! `server::api::keep` answers it.
 
 use anyhow::{Context, Result, bail, ensure};
-use server::api::keep::{KEY, VERSION};
+pub(crate) use server::api::keep::{Action, State};
+use server::api::{
+    ANSWER_BYTES_MAX,
+    keep::{KEY, VERSION},
+};
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
@@ -12,37 +16,8 @@ use std::{
 
 /// How long an answer may take: the broker only looks something up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The longest answer that is taken, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Our name in the broker's log.
 const CLIENT: &str = "compact";
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// How far is it?
-    Look = 0,
-    /// Do it now.
-    Now = 1,
-}
-
-/// How far a partition has come. Counters are since the broker's start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct State {
-    pub(crate) is_busy: bool,
-    pub(crate) next_ms: Option<i64>,
-    pub(crate) bytes: i64,
-    pub(crate) segments: i64,
-    /// Bytes by `retention.ms`, by `retention.bytes`, and below the log start.
-    pub(crate) by: [i64; 3],
-    pub(crate) rounds: i64,
-    pub(crate) compacted: (i64, i64),
-    pub(crate) records: i64,
-    /// Bytes that the round under way has read, and of how many.
-    pub(crate) progress: (i64, i64),
-    pub(crate) failures: i64,
-    pub(crate) last_failure: Option<String>,
-}
 
 /// An answer of one core.
 #[derive(Debug, Default)]
@@ -151,31 +126,13 @@ impl Answer {
         for _ in 0..cursor.i32()? {
             let partition = (cursor.string()?.unwrap_or_default(), cursor.i32()?);
             let error = cursor.i16()?;
-            let state = State::read(cursor)?;
+            let state = State::take(&mut cursor.0).context("it ends within a field")?;
             match error {
                 0 => drop(answer.partitions.insert(partition, state)),
                 _ => answer.missing.push(partition),
             }
         }
         Ok(answer)
-    }
-}
-
-impl State {
-    fn read(cursor: &mut Cursor<'_>) -> Result<State> {
-        Ok(State {
-            is_busy: cursor.take(1)?[0] != 0,
-            next_ms: Some(cursor.i64()?).filter(|at_ms| *at_ms >= 0),
-            bytes: cursor.i64()?,
-            segments: cursor.i64()?,
-            by: [cursor.i64()?, cursor.i64()?, cursor.i64()?],
-            rounds: cursor.i64()?,
-            compacted: (cursor.i64()?, cursor.i64()?),
-            records: cursor.i64()?,
-            progress: (cursor.i64()?, cursor.i64()?),
-            failures: cursor.i64()?,
-            last_failure: cursor.string()?,
-        })
     }
 }
 
@@ -195,10 +152,6 @@ impl<'a> Cursor<'a> {
 
     fn i32(&mut self) -> Result<i32> {
         Ok(i32::from_be_bytes(self.take(4)?.try_into()?))
-    }
-
-    fn i64(&mut self) -> Result<i64> {
-        Ok(i64::from_be_bytes(self.take(8)?.try_into()?))
     }
 
     fn string(&mut self) -> Result<Option<String>> {
