@@ -128,8 +128,8 @@ fn a_comparison_leaves_its_facts_in_json_and_a_page_that_needs_nothing_else() {
         };
 
         let (report, page) = compare("W2")?;
-        ensure!(report["cases"].as_array().map(Vec::len) == Some(3), "1, 64 and 512 in flight");
-        for case in 0..3 {
+        ensure!(report["cases"].as_array().map(Vec::len) == Some(4), "1, 64 and 512 in flight, and 64 connections");
+        for case in 0..4 {
             let acked = format!("/cases/{case}/runs/0/report/verified/batches_acked");
             ensure!(number(&report, &acked)? > 0, "verified");
         }

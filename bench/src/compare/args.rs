@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub enum Id {
     /// Produce: 1 KiB records, 1 MiB requests, 8 partitions.
     W1,
-    /// Produce: one 100 B record a request; 1, 64 and 512 in flight.
+    /// Produce: one 100 B record a request; 1, 64 and 512 in flight on one connection, and one on each of 64.
     W2,
     /// End to end at a fixed rate: 50,000 x 1 KiB/s in 5,000 requests.
     W3,

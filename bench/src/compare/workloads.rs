@@ -153,12 +153,17 @@ impl Workload {
                 )
             }
             Id::W2 => {
-                let load = |in_flight| {
+                let load = |clients: usize, in_flight: usize| {
                     let seconds = seconds(4.0, 10.0);
-                    format!("produce --record-bytes 100 --records 1 --partitions 8 --in-flight {in_flight} --seconds {seconds}")
+                    let load = "produce --record-bytes 100 --records 1 --partitions 8";
+                    format!("{load} --clients {clients} --in-flight {in_flight} --seconds {seconds}")
                 };
-                let cases = [1, 64, 512].map(|in_flight| case(in_flight, format!("{in_flight} in flight"), &load(in_flight), SMALL));
-                ("produce, one 100 B record a request, 8 partitions, acks=all", load(64), cases.into())
+                let on_one =
+                    |in_flight: usize| case(in_flight, format!("{in_flight} in flight on one connection"), &load(1, in_flight), SMALL);
+                // Kafka serves one request of a connection at a time; over many it can work on all of them.
+                let on_many = case("64-connections", "64 connections, one in flight on each", &load(64, 1), SMALL);
+                let cases = vec![on_one(1), on_one(64), on_one(512), on_many];
+                ("produce, one 100 B record a request, 8 partitions, acks=all", load(1, 64), cases)
             }
             Id::W3 => {
                 let load = "--record-bytes 1024 --records 10 --partitions 8 --clients 4";
