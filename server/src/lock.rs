@@ -97,23 +97,25 @@ impl Holder {
     }
 }
 
-/// Who has the lock of `data_dir`.
+/// Which other process has the lock of `data_dir`.
 #[must_use]
 pub fn holder(data_dir: &Path) -> Option<Holder> {
     let lock = std::fs::metadata(data_dir.join(FILE)).ok()?;
     let device = lock.st_dev();
     let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), lock.ino());
-    holder_in(&std::fs::read_to_string(LOCKS).ok()?, &id)
+    holder_in(&std::fs::read_to_string(LOCKS).ok()?, &id, std::process::id())
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`
-fn holder_in(locks: &str, id: &str) -> Option<Holder> {
-    locks.lines().find_map(|line| {
+fn holder_in(locks: &str, id: &str, own: u32) -> Option<Holder> {
+    let mut holders = locks.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         // A line with an arrow is of one who waits.
         let [_, _, _, _, pid, found, ..] = fields[..] else { return None };
         (found == id && !line.contains("->")).then(|| Holder { pid: pid.parse().unwrap_or(-1) })
-    })
+    });
+    // Who has got one of the two locks, and not the other, is in the list as well.
+    holders.find(|holder| holder.pid != i64::from(own))
 }
 
 #[cfg(test)]
@@ -123,18 +125,34 @@ mod tests {
     #[test]
     fn the_holder_is_found_and_a_waiter_is_none() {
         let locks = "1: POSIX  ADVISORY  WRITE 71 fd:01:5678 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 72 fd:01:99 0 EOF\n";
-        assert_eq!(holder_in(locks, "fd:01:5678"), Some(Holder { pid: 71 }));
-        assert_eq!(holder_in(locks, "fd:01:99"), None);
+        assert_eq!(holder_in(locks, "fd:01:5678", 1), Some(Holder { pid: 71 }));
+        assert_eq!(holder_in(locks, "fd:01:99", 1), None);
+    }
+
+    #[test]
+    fn who_asks_is_not_the_holder() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 70 fd:01:5678 0 EOF\n2: POSIX  ADVISORY  WRITE 71 fd:01:5678 0 EOF\n";
+        assert_eq!(holder_in(locks, "fd:01:5678", 70), Some(Holder { pid: 71 }));
+        assert_eq!(holder_in(locks, "fd:01:5678", 71), Some(Holder { pid: 70 }));
+        assert_eq!(holder_in(&locks[..locks.len() / 2], "fd:01:5678", 70), None);
     }
 
     #[test]
     fn a_lock_that_is_held_is_seen_and_one_that_is_not_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         assert_eq!(holder(directory.path()), None);
-        let file = std::fs::File::create(directory.path().join(FILE)).expect("created");
+        let lock = directory.path().join(FILE);
+        std::fs::File::create(&lock).expect("created");
         assert_eq!(holder(directory.path()), None);
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
-        assert!(holder(directory.path()).is_some_and(Holder::is_running));
+        let child = std::process::Command::new("flock").args(["--no-fork", "--exclusive"]).arg(&lock).args(["sleep", "600"]).spawn();
+        let mut child = child.expect("util-linux");
+        let pid = i64::from(child.id());
+        while child.try_wait().expect("its state").is_none() && holder(directory.path()).is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let found = holder(directory.path());
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        assert_eq!(found, Some(Holder { pid }));
     }
 
     #[test]

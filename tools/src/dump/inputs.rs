@@ -128,7 +128,7 @@ pub(crate) struct Home {
     pub(crate) other_dir: Option<PathBuf>,
     /// The number that Thalweg made the directory for; `None` in one of Kafka's.
     pub(crate) mark: Option<PartitionId>,
-    /// A process that has the data directory's lock.
+    /// Another process that has the data directory's lock.
     pub(crate) holder: Option<Holder>,
     /// The broker was stopped cleanly, and has not been started since.
     pub(crate) clean: bool,
@@ -150,9 +150,7 @@ impl Home {
         };
         let text = std::fs::read_to_string(partition.join(MARK_FILE)).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("partition: ")?.parse().ok()).map(PartitionId);
-        // Repair has the lock itself.
-        let mut holders = lock::holder(&data_dir).into_iter().chain(other_dir.as_deref().and_then(lock::holder));
-        let holder = holders.find(|holder| holder.pid != i64::from(std::process::id()));
+        let holder = lock::holder(&data_dir).or_else(|| other_dir.as_deref().and_then(lock::holder));
         let clean = holder.is_none() && data_dir.join(CLEAN_SHUTDOWN).is_file();
         Home { data_dir, other_dir, mark, holder, clean }
     }
