@@ -82,6 +82,8 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         let mut other = Broker::start(scratch, options(Kind::Kafka))?;
         let script = Script::new(scratch, &out)?;
         script.run("create", &other)?;
+        let again = script.run("create", &other)?;
+        ensure!(names().iter().all(|name| again.contains(&format!("{name} is there already, as it is to be"))), "{again}");
         ensure!(script.run("lay-in", &other).is_err(), "segments are not laid into a running Kafka");
         other.stop()?;
         script.run("lay-in", &other)?;

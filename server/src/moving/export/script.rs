@@ -14,6 +14,8 @@ pub(super) struct Topic {
 pub(super) struct Commands {
     /// `kafka-topics.sh --create …`
     pub(super) create: Vec<String>,
+    /// What each of these comes to if it fails, since the topic is there already: `is_there TOPIC PARTITIONS NAME=VALUE…`
+    is_there: Vec<String>,
     /// What follows once the Kafka has the data: log starts, offsets of groups.
     pub(super) finish: Vec<String>,
 }
@@ -31,6 +33,10 @@ pub(super) fn commands(topics: &[Topic], groups: &[(String, String)], log_starts
         }
         line
     });
+    let is_there = topics.iter().map(|topic| {
+        let configs = topic.configs.iter().map(|(name, value)| format!(" {}", quoted(&format!("{name}={value}"))));
+        format!("is_there {} {}{}", quoted(&topic.name), topic.partitions, configs.collect::<String>())
+    });
     let starts = log_starts
         .map(|file| format!("kafka-delete-records.sh --bootstrap-server \"$BOOTSTRAP\" --offset-json-file \"$HERE\"/{}", quoted(file)));
     let offsets = groups.iter().map(|(group, file)| {
@@ -40,7 +46,7 @@ pub(super) fn commands(topics: &[Topic], groups: &[(String, String)], log_starts
             quoted(file)
         )
     });
-    Commands { create: create.collect(), finish: starts.into_iter().chain(offsets).collect() }
+    Commands { create: create.collect(), is_there: is_there.collect(), finish: starts.into_iter().chain(offsets).collect() }
 }
 
 /// The whole script; `notes` are for whoever runs it.
@@ -49,8 +55,10 @@ pub(super) fn text(commands: &Commands, notes: &[String]) -> String {
         [] => "    :\n".to_owned(),
         some => some.iter().map(|line| format!("    run {line}\n")).collect(),
     };
+    let create = commands.create.iter().zip(&commands.is_there).map(|(create, is_there)| format!("{create} ||\n        {is_there}"));
+    let create: Vec<String> = create.collect();
     let notes: String = notes.iter().map(|note| format!("# Note: {note}\n")).collect();
-    TEMPLATE.replace("@NOTES@", &notes).replace("@CREATE@", &block(&commands.create)).replace("@FINISH@", &block(&commands.finish))
+    TEMPLATE.replace("@NOTES@", &notes).replace("@CREATE@", &block(&create)).replace("@FINISH@", &block(&commands.finish))
 }
 
 /// A word as the shell takes it literally.
@@ -80,6 +88,31 @@ run() {
     shift
     echo "+ $tool $*"
     "${KAFKA_BIN:+$KAFKA_BIN/}$tool" "$@"
+}
+
+# A topic that could not be created is what this script has created before: NAME PARTITIONS CONFIG=VALUE...
+is_there() {
+    topic=$1
+    partitions=$2
+    shift 2
+    found=$("${KAFKA_BIN:+$KAFKA_BIN/}kafka-topics.sh" --bootstrap-server "$BOOTSTRAP" --describe --topic "$topic" |
+        tr '\t' ' ' | grep -F "Topic: $topic TopicId:") || return 1
+    is_same=yes
+    case "$found" in
+    *" PartitionCount: $partitions "*) ;;
+    *) is_same=no ;;
+    esac
+    for config; do
+        case ",${found##* Configs: }," in
+        *",$config,"*) ;;
+        *) is_same=no ;;
+        esac
+    done
+    if [ "$is_same" = no ]; then
+        echo "$topic is there already, with other partitions or configs: delete it there, and run 'create' again" >&2
+        return 1
+    fi
+    echo "$topic is there already, as it is to be"
 }
 
 create() {
@@ -158,6 +191,7 @@ mod tests {
             commands.create[0]
                 .ends_with("--partitions 3 --replication-factor 1 --config 'cleanup.policy=compact,delete' --config retention.ms=-1")
         );
+        assert_eq!(commands.is_there, ["is_there orders 3 'cleanup.policy=compact,delete' retention.ms=-1"]);
         assert!(commands.finish[0].contains("kafka-delete-records.sh"));
         assert!(commands.finish[1].contains(r"--group 'it'\''s mine' --from-file"));
         let text = text(&commands, &["orders is large".to_owned()]);
