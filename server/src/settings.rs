@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+/// Members of a group, where `group.max.size` says nothing else. Kafka has no bound.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
 /// Where clients reach a core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -82,7 +85,7 @@ impl Default for Settings {
             group_initial_rebalance_delay_ms: 0,
             group_session_ms_min: 6_000,
             group_session_ms_max: 1_800_000,
-            group_members_max: 10_000,
+            group_members_max: GROUP_MEMBERS_MAX,
             offset_metadata_bytes_max: 4096,
             offsets_retention_minutes: 10_080,
             strict: false,

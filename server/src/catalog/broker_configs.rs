@@ -34,7 +34,7 @@ pub const ALL: &[Setting] = &[
     fixed("fetch.max.bytes", Int, Some("57671680"), AtLeast(1024), "The largest answer to a fetch, in bytes."),
     fixed("group.initial.rebalance.delay.ms", Int, Some("0"), Any, "How long, in ms, a new group waits for more members before its first rebalance."),
     fixed("group.max.session.timeout.ms", Int, Some("1800000"), Any, "The longest session timeout that a member may ask for, in ms."),
-    fixed("group.max.size", Int, Some("2147483647"), AtLeast(1), "The most members that a group may have."),
+    fixed("group.max.size", Int, Some("10000"), AtLeast(1), "The most members that a group may have."),
     fixed("group.min.session.timeout.ms", Int, Some("6000"), Any, "The shortest session timeout that a member may ask for, in ms."),
     fixed("listeners", List, None, Any, "The addresses that the cores listen on."),
     dynamic("log.cleaner.delete.retention.ms", Long, Some("86400000"), AtLeast(0), "Default of delete.retention.ms."),

@@ -4,7 +4,7 @@ use super::{
     start::{TakeOverError, plan},
     *,
 };
-use crate::settings::Settings;
+use crate::settings::{GROUP_MEMBERS_MAX, Settings};
 use engine::log::Foreign;
 use proptest::prelude::*;
 
@@ -185,6 +185,13 @@ fn the_tables_of_settings_are_sorted_and_their_defaults_are_allowed() {
             setting.synonyms.iter().all(|(name, _)| *name == "log.flush.scheduler.interval.ms" || broker_configs::find(name).is_some())
         );
     }
+}
+
+#[test]
+fn the_default_that_is_shown_of_the_groups_size_is_the_one_that_holds() {
+    let shown = broker_configs::find("group.max.size").and_then(|setting| setting.default);
+    assert_eq!(shown, Some(GROUP_MEMBERS_MAX.to_string().as_str()));
+    assert_eq!(Settings::default().group_members_max, GROUP_MEMBERS_MAX);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub use restore::{Snapshot, SnapshotMember};
 pub use sync::{SyncAnswer, SyncRequest};
 pub use view::{Description, MemberDescription};
 
+use crate::settings::GROUP_MEMBERS_MAX;
 use kafka_protocol::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,7 +76,7 @@ impl Default for Rules {
             session_timeout_min_ms: 6_000,
             session_timeout_max_ms: 1_800_000,
             initial_rebalance_delay_ms: 0,
-            members_max: 2_000,
+            members_max: GROUP_MEMBERS_MAX,
             member_bytes_max: 256 << 10,
             member_protocols_max: 32,
             new_member_timeout_ms: 300_000,
