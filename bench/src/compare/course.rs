@@ -46,13 +46,13 @@ fn place(args: &Compare) -> Result<PathBuf> {
 /// A broker or a measurement fails: a comparison with holes is none.
 pub fn run(args: &Compare) -> Result<Comparison> {
     let workload = Workload::find(args)?;
-    ensure!(args.pairs > 0 && !args.broker_cpus.is_empty(), "at least one pair and one CPU");
+    let pairs = args.pairs.unwrap_or(if args.quick { 1 } else { 3 });
+    ensure!(pairs > 0 && !args.broker_cpus.is_empty(), "at least one pair and one CPU");
     interrupt::watch();
     let place = place(args)?;
     let work = Work::take(&place)?;
     let subjects = Subjects::find(args, &place, &work)?;
     let machine = Machine::look(args, work.path());
-    let pairs = args.pairs.unwrap_or(if args.quick { 1 } else { 3 });
     let limits = || {
         let receivers = if workload.id == "W4" { 4 } else { 1 };
         let seconds = if args.quick { 2.0 } else { 4.0 };
