@@ -255,7 +255,7 @@ async fn send_batches(core: &Core, connection: &Connection, outgoing: &mut Outgo
                 continue;
             };
             connection.socket.send(std::mem::take(&mut memory), true, |_| connection.touch()).await?;
-            send_file(&connection.socket, &core.disk, &reader, position, len, |_| connection.touch()).await?;
+            send_file(&connection.socket, &core.disk, &core.cold_reads, &reader, position, len, |_| connection.touch()).await?;
             core.counters.sent_from_file(len);
         }
         connection.socket.send(memory, false, |_| connection.touch()).await?;

@@ -4,6 +4,7 @@
 
 use crate::{
     catalog::Catalog,
+    cold_reads::ColdReads,
     connections::Connections,
     controller::Controller,
     groups::coordinator::{self, Coordinator},
@@ -35,6 +36,8 @@ pub struct Core {
     pub log: Log<UringDisk>,
     /// The disk, for readers inside the broker.
     pub disk: UringDisk,
+    /// What its cold readers may ask of the disk.
+    pub cold_reads: ColdReads,
     /// Its copy of the catalog. Core 0 is the single writer of changes; every core applies them in order.
     pub catalog: RefCell<Catalog>,
     /// What the operator decided.
@@ -146,6 +149,7 @@ impl Core {
         let (catalog, settings) = (RefCell::new(catalog), Rc::new(settings));
         let core = Rc::new(Core {
             index,
+            cold_reads: ColdReads::new(log.clone()),
             log,
             disk,
             catalog,

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod catalog;
+pub mod cold_reads;
 pub mod config;
 pub mod connection;
 pub mod connections;

@@ -206,6 +206,12 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// How long ago, in ms, something was appended, by the broker's clock.
+    #[must_use]
+    pub fn appended_ms_ago(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.core.limits.now_ms.get())
+    }
+
     /// Waits until `bytes` more may be appended: this is how senders are slowed (bytes that are in no segment yet are
     /// bounded). Call it before [`Log::append`]; it returns at once while there is room.
     pub async fn admit(&self, bytes: usize) {

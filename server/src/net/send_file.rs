@@ -2,8 +2,11 @@
 //! its thread, and with it every client of the core.
 
 use super::socket::Socket;
+use crate::cold_reads::ColdReads;
 use engine::disk::{BufferedFile, Disk, UringDisk};
+use rustix::fs::{Advice, fadvise};
 use std::{io, os::fd::RawFd};
+use tokio::sync::SemaphorePermit;
 
 /// Bytes of one turn: between two turns the core serves others.
 pub const TURN_BYTES_MAX: usize = 256 << 10;
@@ -14,6 +17,13 @@ const ATTEMPTS_MAX: usize = 4;
 
 /// Where the bytes of a range are made resident. The tests have one that fails in its own ways.
 pub trait Residency {
+    /// Keeps others from reading beside producers.
+    type Place<'a>
+    where
+        Self: 'a;
+    /// Waits for a place to read one turn beside producers; `None` at once if there are none. With a place the kernel reads nothing
+    /// ahead.
+    async fn place(&self) -> Option<Self::Place<'_>>;
     /// Whether a range is in the page cache.
     fn resident(&self, position: u64, len: usize) -> bool;
     /// Asks for a range, without waiting.
@@ -24,10 +34,23 @@ pub trait Residency {
 
 struct Cached<'a> {
     disk: &'a UringDisk,
+    cold_reads: &'a ColdReads,
     reader: &'a BufferedFile,
 }
 
 impl Residency for Cached<'_> {
+    type Place<'a>
+        = SemaphorePermit<'a>
+    where
+        Self: 'a;
+
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        let place = self.cold_reads.place().await;
+        // A hint: it may fail on a file that can't be read ahead.
+        let _ = fadvise(self.reader, 0, None, if place.is_some() { Advice::Random } else { Advice::Normal });
+        place
+    }
+
     fn resident(&self, position: u64, len: usize) -> bool {
         is_resident(self.reader.as_raw_fd(), position, len)
     }
@@ -50,12 +73,13 @@ impl Residency for Cached<'_> {
 pub async fn send_file(
     socket: &Socket,
     disk: &UringDisk,
+    cold_reads: &ColdReads,
     reader: &BufferedFile,
     position: u64,
     len: usize,
     progress: impl FnMut(usize),
 ) -> io::Result<()> {
-    send_range(socket, reader.as_raw_fd(), position, len, &Cached { disk, reader }, progress).await
+    send_range(socket, reader.as_raw_fd(), position, len, &Cached { disk, cold_reads, reader }, progress).await
 }
 
 async fn send_range(
@@ -70,9 +94,11 @@ async fn send_range(
     let mut asked_to = position;
     while left > 0 {
         let turn = left.min(TURN_BYTES_MAX);
+        let mut place = None;
         if asked_to < position + turn as u64 && !cache.resident(position, turn) {
+            place = cache.place().await;
             // A cold reader goes through the file: ask for more than this turn, so that the device sees one large read.
-            let ahead = left.min(AHEAD_BYTES);
+            let ahead = if place.is_some() { turn } else { left.min(AHEAD_BYTES) };
             cache.ask(position, ahead);
             asked_to = position + ahead as u64;
         }
@@ -85,6 +111,7 @@ async fn send_range(
                 cache.ask(position, turn);
             }
         }
+        drop(place);
         match send_some(socket.as_raw_fd(), file, position, turn) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(sent) => {

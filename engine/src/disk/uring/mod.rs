@@ -14,7 +14,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::Path,
@@ -40,6 +40,12 @@ pub struct UringDisk {
 /// A buffered read-only descriptor.
 #[derive(Clone, Debug)]
 pub struct BufferedFile(Rc<File>);
+
+impl AsFd for BufferedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl BufferedFile {
     /// The descriptor, for sendfile and residency checks.

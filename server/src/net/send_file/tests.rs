@@ -56,12 +56,17 @@ fn slow_reader(mut stream: TcpStream) -> JoinHandle<Vec<u8>> {
 struct Fake {
     /// Ranges become resident when they have been waited for; never otherwise.
     arrives: bool,
+    beside_producers: bool,
     resident: Cell<bool>,
     asked: RefCell<Vec<(u64, usize)>>,
     waited: Cell<usize>,
 }
 
 impl Residency for Fake {
+    type Place<'a> = ();
+    async fn place(&self) -> Option<()> {
+        self.beside_producers.then_some(())
+    }
     fn resident(&self, _position: u64, _len: usize) -> bool {
         self.resident.get()
     }
@@ -127,6 +132,22 @@ fn what_is_not_resident_is_asked_for_once_and_waited_for() {
         let cache = Fake { arrives: true, ..Fake::default() };
         send_range(&socket, file.as_raw_fd(), 0, content.len(), &cache, |_| {}).await.unwrap();
         assert_eq!((cache.asked.borrow().as_slice(), cache.waited.get()), (&[(0, content.len())][..], 1));
+        socket.shutdown(Shutdown::Write);
+    })
+    .unwrap();
+    assert!(reader.join().unwrap() == content);
+}
+
+#[test]
+fn beside_producers_no_more_than_a_turn_is_asked_for_at_once() {
+    let content = pattern(3 * TURN_BYTES_MAX);
+    let file = file_of(&content);
+    let (socket, theirs) = narrow_pair();
+    let reader = slow_reader(theirs);
+    run(async {
+        let cache = Fake { beside_producers: true, ..Fake::default() };
+        send_range(&socket, file.as_raw_fd(), 0, content.len(), &cache, |_| {}).await.unwrap();
+        assert!(cache.asked.borrow().iter().all(|(_, length)| *length <= TURN_BYTES_MAX));
         socket.shutdown(Shutdown::Write);
     })
     .unwrap();
