@@ -74,36 +74,49 @@ fn split(slices: Vec<Slice>, mut length: usize) -> (Vec<Slice>, Vec<Slice>) {
 /// The bytes that a head takes in its file.
 #[must_use]
 pub fn head_bytes(lines: &[Line], items: &[Item]) -> u64 {
-    layout(lines, items).iter().map(|parts| frame_bytes(parts.iter().map(Part::encoded_len).sum())).sum()
+    Head::new(lines, items).bytes
 }
 
-/// Writes a head to the front of `file`, which is `file_bytes` long, and flushes it. `first` describes its first frame
-/// (lengths and numbers are filled in). Returns the next sequence and where the next frame begins.
-pub(super) async fn write<D: Disk>(
-    disk: &D,
-    file: &D::File,
-    path: &Path,
-    file_bytes: u64,
-    first: FrameHeader,
-    lines: &[Line],
-    items: &[Item],
-) -> Result<(u64, u64), JournalError> {
-    let failed = |source| JournalError::Failed { path: path.to_path_buf(), source };
-    let frames = layout(lines, items);
-    let needed = frames.iter().map(|parts| frame_bytes(parts.iter().map(Part::encoded_len).sum())).sum();
-    if needed > file_bytes {
-        return Err(JournalError::HeadTooLarge { path: path.to_path_buf(), needed, bytes: file_bytes });
+/// A head that is laid out.
+pub(super) struct Head<'a> {
+    frames: Vec<Vec<Part<'a>>>,
+    /// What it takes in its file, in bytes: whole frames.
+    pub bytes: u64,
+}
+
+impl<'a> Head<'a> {
+    /// Lays it out.
+    pub fn new(lines: &'a [Line], items: &'a [Item]) -> Head<'a> {
+        let frames = layout(lines, items);
+        let bytes = frames.iter().map(|parts| frame_bytes(parts.iter().map(Part::encoded_len).sum())).sum();
+        Head { frames, bytes }
     }
-    let count = frames.len() as u32;
-    let (mut sequence, mut offset) = (first.sequence, 0);
-    for (number, parts) in (1..).zip(&frames) {
-        let frame = encode(FrameHeader { sequence, head: (number, count), ..first }, parts);
-        let length = frame.len() as u64;
-        disk.write(file, offset, vec![frame]).await.map_err(failed)?;
-        sequence += 1;
-        offset += length;
+
+    /// Writes it to the front of `file`, which is `file_bytes` long, and flushes it. `first` describes its first frame
+    /// (lengths and numbers are filled in). Returns the next sequence and where the next frame begins.
+    pub async fn write<D: Disk>(
+        &self,
+        disk: &D,
+        file: &D::File,
+        path: &Path,
+        file_bytes: u64,
+        first: FrameHeader,
+    ) -> Result<(u64, u64), JournalError> {
+        let failed = |source| JournalError::Failed { path: path.to_path_buf(), source };
+        if self.bytes > file_bytes {
+            return Err(JournalError::HeadTooLarge { path: path.to_path_buf(), needed: self.bytes, bytes: file_bytes });
+        }
+        let count = self.frames.len() as u32;
+        let (mut sequence, mut offset) = (first.sequence, 0);
+        for (number, parts) in (1..).zip(&self.frames) {
+            let frame = encode(FrameHeader { sequence, head: (number, count), ..first }, parts);
+            let length = frame.len() as u64;
+            disk.write(file, offset, vec![frame]).await.map_err(failed)?;
+            sequence += 1;
+            offset += length;
+        }
+        disk.flush(file).await.map_err(failed)?;
+        assert_eq!(offset, self.bytes, "a head is as long as its layout");
+        Ok((sequence, offset))
     }
-    disk.flush(file).await.map_err(failed)?;
-    assert_eq!(offset, needed, "a head is as long as its layout");
-    Ok((sequence, offset))
 }

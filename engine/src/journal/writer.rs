@@ -1,10 +1,10 @@
 //! Writing the journal of one core: frames into the current file, and the switch to the other.
 
 use super::{
-    FRAME_ALIGNMENT, FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, HEAD_SHARE, Item, JournalError, Line, Which, file_path,
+    FRAME_CONTENT_MAX, FRAME_HEADER_BYTES, HEAD_SHARE, Item, JournalError, Line, Which, file_path,
     frame::{FrameHeader, encode_items},
-    head,
-    layout::leaves_room,
+    head::Head,
+    leaves_room,
 };
 use crate::{
     bugs::{self, Bug},
@@ -148,9 +148,10 @@ impl<D: Disk> JournalWriter<D> {
         next.current = self.position.current.other();
         next.generation += 1;
         let path = file_path(&self.journal_dir, next.core, next.current);
-        self.grow_other(&path, head::head_bytes(lines, items)).await?;
+        let head = Head::new(lines, items);
+        self.grow_other(&path, head.bytes).await?;
         next.file_bytes = self.other_bytes;
-        let (sequence, offset) = head::write(&self.disk, &self.other, &path, next.file_bytes, next.header(), lines, items).await?;
+        let (sequence, offset) = head.write(&self.disk, &self.other, &path, next.file_bytes, next.header()).await?;
         next.next_sequence = sequence;
         next.offset = offset;
         self.other_bytes = self.position.file_bytes;
@@ -166,7 +167,7 @@ impl<D: Disk> JournalWriter<D> {
         if head <= self.other_bytes / 2 {
             return Ok(());
         }
-        let wanted = (HEAD_SHARE * head).next_multiple_of(FRAME_ALIGNMENT);
+        let wanted = HEAD_SHARE * head;
         let failed = |source| JournalError::Failed { path: path.to_path_buf(), source };
         match self.disk.allocate(&self.other, wanted).await {
             Ok(()) => {}
@@ -199,7 +200,7 @@ pub async fn write_first_head<D: Disk>(
 ) -> Result<JournalPosition, JournalError> {
     let path = file_path(journal_dir, position.core, position.current);
     let file = open_existing(disk, &path).await?;
-    let (next_sequence, offset) = head::write(disk, &file, &path, position.file_bytes, position.header(), lines, items).await?;
+    let (next_sequence, offset) = Head::new(lines, items).write(disk, &file, &path, position.file_bytes, position.header()).await?;
     Ok(JournalPosition { next_sequence, offset, ..position })
 }
 

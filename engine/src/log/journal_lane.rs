@@ -36,10 +36,11 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
         core.small_appends_wait.set(false);
         core.journal_signal.wait().await;
         while !core.journal_queue.borrow().is_empty() || core.wants_switch.get() || core.wants_head() {
-            if writer.room() < ROOM_BYTES_MIN || core.wants_switch.get() || core.wants_head() {
+            let is_due = writer.room() < ROOM_BYTES_MIN || core.wants_switch.get();
+            if is_due || core.wants_head() {
                 // Runs can ask for a head many times a second: who is idle that long has not come to rest.
                 let now_ms = core.limits.now_ms.get();
-                let parks = !core.wants_head() || now_ms.saturating_sub(parked_ms) >= PARK_AFTER_MS;
+                let parks = is_due || now_ms.saturating_sub(parked_ms) >= PARK_AFTER_MS;
                 switch(core, &mut writer, parks).await?;
                 if parks {
                     parked_ms = now_ms;
