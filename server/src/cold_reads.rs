@@ -9,7 +9,7 @@ use crate::controller::now_ms;
 use engine::{disk::UringDisk, log::Log};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Ranges (of [`crate::net::TURN_BYTES_MAX`]) that are read at the same time beside producers. With two the producers waited three
+/// Ranges (of one turn of [`crate::net::send_file`]) that are read at the same time beside producers. With two the producers waited three
 /// times as long, and the readers were no faster; with ranges of half the size the core was busy with asking (docs/benchmarks.md).
 const BESIDE_PRODUCERS_MAX: usize = 1;
 /// For so long after the last append producers are taken to go on, in ms.

@@ -3,7 +3,7 @@
 
 mod state;
 
-pub use state::State;
+pub use state::{State, take_string};
 
 use super::{ANSWER_BYTES_MAX, Refused, Reply};
 use crate::{

@@ -12,7 +12,7 @@ mod send_file;
 mod socket;
 
 pub use listener::Listener;
-pub use send_file::{TURN_BYTES_MAX, send_file};
+pub use send_file::send_file;
 pub use socket::Socket;
 
 use std::{future::Future, io};

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) use server::api::keep::{Action, State};
 use server::api::{
     ANSWER_BYTES_MAX,
-    keep::{KEY, VERSION},
+    keep::{KEY, VERSION, take_string},
 };
 use std::{
     collections::BTreeMap,
@@ -155,7 +155,6 @@ impl<'a> Cursor<'a> {
     }
 
     fn string(&mut self) -> Result<Option<String>> {
-        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
-        Ok(Some(String::from_utf8_lossy(self.take(length)?).into_owned()))
+        take_string(&mut self.0).context("it ends within a field")
     }
 }

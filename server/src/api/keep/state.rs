@@ -74,8 +74,9 @@ impl State {
     }
 }
 
-/// A nullable string; `None` if the answer ends before it does.
-fn take_string(from: &mut &[u8]) -> Option<Option<String>> {
+/// Takes a nullable string from an answer; `None` if that ends before it.
+#[must_use]
+pub fn take_string(from: &mut &[u8]) -> Option<Option<String>> {
     let Ok(length) = usize::try_from(from.try_get_i16().ok()?) else { return Some(None) };
     let (text, rest) = from.split_at_checked(length)?;
     *from = rest;
