@@ -12,10 +12,9 @@ use crate::{
     partition::{AbortedTransaction, PartitionId, PartitionSpec, Recovered, directory, open, waiters::Watch},
     segment::first_at_or_after,
 };
-use futures_util::StreamExt;
 use std::{
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -172,7 +171,7 @@ pub(super) async fn create<D: Disk>(core: &Core<D>, spec: PartitionSpec) -> Resu
     let line = Line { partition: id, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 };
     let epoch = spec.leader_epoch;
     let recovered = Recovered { spec: spec.clone(), line, producers: Vec::new(), epochs: Vec::new(), scanned: None };
-    let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits, core.config.accept_loss)
+    let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits)
         .await
         .map_err(|(path, source)| LogError::Disk { path, source })?;
     // A clean stop that has begun meanwhile completes it too.
@@ -245,10 +244,8 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
     core.is_closing.set(true);
     core.admit_waiting();
     let ids: Vec<_> = core.slots.borrow().keys().copied().collect();
-    let mut opened = pin!(waiting::open_all(core, ids.clone()));
-    while let Some(opened) = opened.next().await {
-        opened.map_err(|(path, source)| LogError::Disk { path, source })?;
-    }
+    // One that can't be opened is left as the start found it: the last head carries it on.
+    waiting::open_all(core, ids.clone()).await;
     for id in &ids {
         core.with(*id, |partition| partition.is_closing = true);
     }

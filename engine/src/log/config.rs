@@ -27,7 +27,7 @@ pub struct LogConfig {
     pub producer_expiration_ms: i64,
     /// Open sealed segments per core.
     pub open_segments_max: usize,
-    /// Start although the journal is damaged in its middle, losing what is behind the damage.
+    /// Start although the journal is damaged in its middle, or an active segment below its end, losing what is behind the damage.
     pub accept_loss: bool,
 }
 

@@ -12,6 +12,7 @@ use crate::{
     partition::{
         Partition, PartitionId, Recovered,
         limits::Limits,
+        open::OpenError,
         tail::block_floor,
         waiters::{Watch, Watchers},
     },
@@ -20,6 +21,8 @@ use crate::{
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
+    io,
+    path::PathBuf,
     rc::Rc,
     task::Waker,
 };
@@ -45,13 +48,33 @@ pub(super) struct Unopened {
     pub is_opening: bool,
     /// It is being deleted: nobody opens it any more.
     pub is_deleted: bool,
+    /// Why it can't be opened.
+    pub refused: Option<Refusal>,
     pub waiting: Watchers,
 }
 
 impl Unopened {
     /// A partition that the start has found.
     pub fn new(recovered: Recovered) -> Unopened {
-        Unopened { recovered, is_opening: false, is_deleted: false, waiting: Watchers::default() }
+        Unopened { recovered, is_opening: false, is_deleted: false, refused: None, waiting: Watchers::default() }
+    }
+}
+
+/// Why a partition can't be opened.
+pub(super) struct Refusal {
+    path: PathBuf,
+    kind: io::ErrorKind,
+    what: String,
+}
+
+impl Refusal {
+    /// Nothing mends damage while the broker runs.
+    pub fn is_final(&self) -> bool {
+        self.kind == io::ErrorKind::InvalidData
+    }
+
+    pub fn error(&self) -> OpenError {
+        (self.path.clone(), io::Error::new(self.kind, self.what.clone()))
     }
 }
 
@@ -125,8 +148,24 @@ impl<D: Disk> Core<D> {
 
     /// A partition is opened, or gone: from here on it counts its bytes itself, and who waits looks again.
     pub fn is_unopened_no_more(&self, unopened: &mut Unopened) {
-        self.limits.unmoved.set(self.limits.unmoved.get() - unopened.recovered.unmoved_bytes());
+        let Limits { unmoved, offline, .. } = &self.limits;
+        match unopened.refused.take() {
+            None => unmoved.set(unmoved.get() - unopened.recovered.unmoved_bytes()),
+            Some(_) => offline.set(offline.get() - 1),
+        }
         unopened.waiting.fire();
+    }
+
+    /// A partition can't be opened. It is offline; the others must not wait for its bytes to be moved.
+    pub fn refuse(&self, unopened: &mut Unopened, (path, error): &OpenError) {
+        let Limits { unmoved, offline, .. } = &self.limits;
+        let refusal = Refusal { path: path.clone(), kind: error.kind(), what: error.to_string() };
+        if unopened.refused.replace(refusal).is_none() {
+            tracing::error!("{} can't be opened: {}: {error}", unopened.recovered.spec.directory.display(), path.display());
+            unmoved.set(unmoved.get() - unopened.recovered.unmoved_bytes());
+            offline.set(offline.get() + 1);
+            self.admit_waiting();
+        }
     }
 
     /// Counts what has changed, and tells the lanes and the senders.

@@ -1,6 +1,6 @@
 //! What keeps a log from starting or going on, each with where and what to do.
 
-use crate::journal::JournalError;
+use crate::{journal::JournalError, partition::open::MEND_DAMAGE};
 use std::{io, path::PathBuf};
 
 /// The log can't start or go on.
@@ -23,7 +23,7 @@ pub enum LogError {
         source: io::Error,
     },
     /// The journal is damaged.
-    #[error("{path} is damaged: {what}. Restore it, or start with --accept-loss to go on without what is behind the damage")]
+    #[error("{path} is damaged: {what}. {MEND_DAMAGE}")]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -61,7 +61,7 @@ pub struct Offsets {
     pub log_end: i64,
     /// The leader epoch of new batches.
     pub leader_epoch: i32,
-    /// A write or flush of it failed: no appends until the broker starts again.
+    /// A write or flush of it failed, or it can't be opened: no appends until the broker starts again.
     pub offline: bool,
 }
 
@@ -402,7 +402,7 @@ impl<D: Disk> Log<D> {
                     last_stable: end,
                     log_end: end,
                     leader_epoch: self.core.leader_epoch,
-                    offline: false,
+                    offline: unopened.refused.is_some(),
                 }
             }
         })
@@ -548,7 +548,7 @@ impl<D: Disk> Log<D> {
     /// clean mark is the host's to write once every core has come this far.
     ///
     /// # Errors
-    /// The disk's: the next start then recovers as after a crash.
+    /// The disk's: the next start then recovers as after a crash. A partition that can't be opened is none: it stays as it is.
     pub async fn close(&self) -> Result<(), LogError> {
         changes::close(self).await
     }

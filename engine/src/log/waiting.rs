@@ -9,7 +9,7 @@ use crate::{
     disk::Disk,
     partition::{AppendError, PartitionId, open, waiters::Watch},
 };
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use std::{future::poll_fn, rc::Rc, task::Poll};
 
 /// Partitions that are opened at the same time where all are.
@@ -27,6 +27,9 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
             if unopened.is_deleted {
                 return Ok(());
             }
+            if let Some(refusal) = unopened.refused.as_ref().filter(|refusal| refusal.is_final()) {
+                return Err(refusal.error());
+            }
             if unopened.is_opening {
                 let watch = Rc::new(Watch::default());
                 unopened.waiting.add(core.ticket(), &watch);
@@ -43,9 +46,12 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
         // If this call is given up half-way, another one begins anew.
         let _guard = Opening { core, id };
         let config = &core.config;
-        let mut partition =
-            open::open(&core.disk, &config.data_dir, &recovered, core.leader_epoch, &core.limits, config.accept_loss).await?;
+        let opened = open::open(&core.disk, &config.data_dir, &recovered, core.leader_epoch, &core.limits).await;
         let mut slots = core.slots.borrow_mut();
+        if let (Err(error), Some(Slot::Closed(unopened))) = (&opened, slots.get_mut(&id)) {
+            core.refuse(unopened, error);
+        }
+        let mut partition = opened?;
         if let Some(slot @ Slot::Closed(_)) = slots.get_mut(&id) {
             if let Slot::Closed(unopened) = slot {
                 partition.spec = unopened.recovered.spec.clone();
@@ -60,18 +66,16 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
 }
 
 /// Opens those that the journal held bytes of: until then memory holds them, every head carries them, and they don't move to
-/// their segments. One that can't be opened is told of, and tried again when it is used.
+/// their segments. One that can't be opened is offline.
 pub(super) async fn open_recovered<D: Disk>(core: &Core<D>) {
     let has_bytes = |slot: &Slot<D>| matches!(slot, Slot::Closed(unopened) if unopened.recovered.scanned.is_some());
     let ids: Vec<_> = core.slots.borrow().iter().filter(|(_, slot)| has_bytes(slot)).map(|(id, _)| *id).collect();
-    open_all(core, ids)
-        .for_each(async |opened| opened.unwrap_or_else(|(path, error)| tracing::error!("{}: {error}", path.display())))
-        .await;
+    open_all(core, ids).await;
 }
 
-/// Opens partitions, a few at a time.
-pub(super) fn open_all<D: Disk>(core: &Core<D>, ids: Vec<PartitionId>) -> impl Stream<Item = Result<(), open::OpenError>> {
-    stream::iter(ids).map(move |id| open_partition(core, id)).buffer_unordered(OPENED_AT_ONCE)
+/// Opens partitions, a few at a time. Those that can't be opened are told of, and stay as they are.
+pub(super) async fn open_all<D: Disk>(core: &Core<D>, ids: Vec<PartitionId>) {
+    stream::iter(ids).for_each_concurrent(OPENED_AT_ONCE, async |id| drop(open_partition(core, id).await)).await;
 }
 
 /// Waits until there is room for `bytes` more that are in no segment.

@@ -10,7 +10,7 @@ use super::{
     tail::{block_ceiling, block_floor},
 };
 use crate::{
-    batch::{Header, Scanner, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Stop},
     disk::{BLOCK, Disk, Open, is_full, read_whole},
     journal::Line,
     segment::{
@@ -25,21 +25,23 @@ use std::{
     rc::Rc,
 };
 
+/// What an operator can do about damage that no crash leaves.
+pub const MEND_DAMAGE: &str = "Restore it, or start with --accept-loss to go on without what is behind the damage";
+
 /// A partition can't be opened: which file, and what the disk says.
 pub type OpenError = (PathBuf, io::Error);
 
 /// Opens a partition. Whatever lies behind its end is cut off, durably, before it can be appended to.
 ///
 /// # Errors
-/// The disk's; or no whole batches up to where the journal says that they reach, unless `accept_loss`, which goes on with those
-/// before. Nothing has changed then, and it may be repeated.
+/// The disk's; or [`io::ErrorKind::InvalidData`] if there are no whole batches up to where the journal says that they reach.
+/// Nothing of the segment has changed then. A start that accepts the loss has cut it off before.
 pub async fn open<D: Disk>(
     disk: &D,
     data_dir: &Path,
     recovered: &Recovered,
     leader_epoch: i32,
     limits: &Limits,
-    accept_loss: bool,
 ) -> Result<Partition<D>, OpenError> {
     let line = &recovered.line;
     let directory = data_dir.join(&recovered.spec.directory);
@@ -61,11 +63,13 @@ pub async fn open<D: Disk>(
     let reader = disk.open_reader(&path).await.map_err(at(&path))?;
     let size = disk.size(&file).await.map_err(at(&path))?;
     let mut indexes = load_indexes(disk, &directory, line).await.map_err(at(&directory))?;
-    let found = match &recovered.scanned {
-        Some(scanned) => of_scan(disk, &reader, line, scanned, &mut indexes).await,
-        None => of_walk(disk, &file, &reader, line, size, &mut indexes, accept_loss).await,
+    let mut found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
+    if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) && !indexes.offsets.entries().is_empty() {
+        // An index is a shortcut, and may be what is damaged: the batches alone say where they begin.
+        indexes = Indexes::new(line.segment_base);
+        found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
     }
-    .map_err(at(&path))?;
+    let found = found.map_err(at(&path))?;
     indexes.transactions =
         load_transactions(disk, &directory, &files, line.segment_base, found.next_offset).await.map_err(at(&directory))?;
     let end = found.end();
@@ -213,6 +217,26 @@ impl Found {
     }
 }
 
+/// The end of the active segment. The indexes have all of its batches then.
+async fn find_end<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    reader: &D::Reader,
+    recovered: &Recovered,
+    indexes: &mut Indexes,
+) -> io::Result<Found> {
+    match &recovered.scanned {
+        Some(scanned) => of_scan(disk, reader, &recovered.line, scanned, indexes).await,
+        None => of_walk(disk, file, reader, &recovered.line, indexes).await,
+    }
+}
+
+/// What no crash leaves: there is no batch at `position`, below what is acked.
+fn damaged(position: u64, stop: Stop, acked: u64) -> io::Error {
+    let what = format!("no batch at byte {position} ({stop}), where the journal says that batches reach to {acked}. {MEND_DAMAGE}");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
 /// The end that the scan found: the file below the block floor of the flushed end, then the bytes that were handed over.
 async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &Scanned, indexes: &mut Indexes) -> io::Result<Found> {
     let tail_at = block_floor(u64::from(line.flushed).min(u64::from(scanned.end_position)));
@@ -225,65 +249,49 @@ async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &S
     let mut walk = Walk::new(disk, reader, Scanner::new(from, line.segment_base, i32::MIN), tail_at);
     let mut held = Vec::new();
     let mut position = from;
-    while let Ok((at, header)) = walk.next_header().await? {
-        indexes.push(at, &header);
-        position = at + header.size() as u64;
+    let stop = loop {
+        match walk.next_header().await? {
+            Ok((at, header)) => {
+                indexes.push(at, &header);
+                position = at + header.size() as u64;
+            }
+            Err(stop) => break stop,
+        }
+    };
+    while position < end {
+        let header = header_at(disk, reader, position, tail_at, &scanned.tail).await?;
+        let next = header.map_or(0, |header| position + header.size() as u64);
+        let Some(header) = header.filter(|_| next > tail_at.max(position) && next <= end) else {
+            return Err(damaged(position, stop, end));
+        };
+        indexes.push(position, &header);
+        held.push(Held { position, header });
+        position = next;
     }
-    if position < tail_at {
-        let part = disk.read_buffered(reader, position, (tail_at - position) as usize).await?;
-        let whole: Vec<u8> = part.iter().chain(&scanned.tail).copied().collect();
-        position = walk_memory(&whole, position, tail_at, indexes, &mut held);
-    } else {
-        position = walk_memory(&scanned.tail[(position - tail_at) as usize..], position, tail_at, indexes, &mut held);
-    }
-    if position != end {
-        return Err(io::Error::other(format!("batches end at {position}, not at {end} as they were recovered")));
+    if position > end {
+        return Err(damaged(end, stop, end));
     }
     Ok(Found { tail_at, tail: scanned.tail.clone(), held, next_offset: scanned.log_end })
 }
 
-/// Walks batches in memory from `position` on; those that end behind `tail_at` are held.
-fn walk_memory(bytes: &[u8], position: u64, tail_at: u64, indexes: &mut Indexes, held: &mut Vec<Held>) -> u64 {
-    let mut at = position;
-    while let Some(header) = Header::read(&bytes[(at - position) as usize..]) {
-        let next = at + header.size() as u64;
-        if header.size() == 0 || next - position > bytes.len() as u64 {
-            break;
-        }
-        indexes.push(at, &header);
-        if next > tail_at {
-            held.push(Held { position: at, header });
-        }
-        at = next;
+/// The header of a batch that ends in the tail. It may begin in the file, and end in the tail itself.
+async fn header_at<D: Disk>(disk: &D, reader: &D::Reader, position: u64, tail_at: u64, tail: &[u8]) -> io::Result<Option<Header>> {
+    if position >= tail_at {
+        return Ok(Header::read(&tail[(position - tail_at) as usize..]));
     }
-    at
+    let in_file = (tail_at - position).min(HEADER_BYTES as u64) as usize;
+    let mut bytes = disk.read_buffered(reader, position, in_file).await?;
+    bytes.extend_from_slice(&tail[..tail.len().min(HEADER_BYTES - in_file)]);
+    Ok(Header::read(&bytes))
 }
 
 /// The end without entries: behind the last whole batch at or below the flushed end.
-async fn of_walk<D: Disk>(
-    disk: &D,
-    file: &D::File,
-    reader: &D::Reader,
-    line: &Line,
-    size: u64,
-    indexes: &mut Indexes,
-    accept_loss: bool,
-) -> io::Result<Found> {
-    let flushed = u64::from(line.flushed).min(size);
-    let mut walked = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
-    if walked.end < u64::from(line.batch_start) {
-        if !accept_loss {
-            let what = format!(
-                "no batch at byte {} ({}), where the journal says that batches reach to {}. Restore it, or start with --accept-loss to go on without what is behind the damage",
-                walked.end, walked.stop, line.batch_start
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        }
-        // The index may know more batches than are left.
-        *indexes = Indexes::new(line.segment_base);
-        walked = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
+async fn of_walk<D: Disk>(disk: &D, file: &D::File, reader: &D::Reader, line: &Line, indexes: &mut Indexes) -> io::Result<Found> {
+    let flushed = u64::from(line.flushed).min(disk.size(file).await?);
+    let Walked { end, next_offset, held, stop } = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
+    if end < u64::from(line.batch_start) {
+        return Err(damaged(end, stop, u64::from(line.batch_start)));
     }
-    let Walked { end, next_offset, held, .. } = walked;
     let tail_at = block_floor(end);
     let mut tail = Vec::new();
     if tail_at < end {

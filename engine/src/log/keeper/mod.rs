@@ -22,7 +22,7 @@ pub(super) use retention::{raise_log_start, remove_dead};
 
 use super::{
     Log,
-    core::{Core, Slot},
+    core::{Core, Refusal, Slot},
     signal::Signal,
 };
 use crate::{
@@ -216,7 +216,12 @@ async fn look_at<D: Disk>(log: &Log<D>, id: PartitionId, now_ms: i64) -> Result<
             later => return Ok(later),
         }
     }
-    log.open_partition(id).await?;
+    if let Err((path, error)) = log.open_partition(id).await {
+        // The log has said so already. Nothing of it can be kept before it is opened.
+        core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("{}: {error}", path.display()) });
+        let is_final = matches!(core.slots.borrow().get(&id), Some(Slot::Closed(unopened)) if unopened.refused.as_ref().is_some_and(Refusal::is_final));
+        return Ok((!is_final).then_some(now_ms + RETRY_MS));
+    }
     let next = retention::keep(core, id, now_ms).await?;
     Ok(earlier(next, compaction::consider(core, id, now_ms).await?))
 }

@@ -28,7 +28,7 @@ use crate::{
 use commit::PARTITIONS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use journals::Journals;
-use recover::{Cut, Outcome, Recovery, Without, disk_error};
+use recover::{Cut, Outcome, Recovery, Depth, disk_error};
 use std::path::Path;
 
 /// A start under way. Before [`Start::finish`] has committed, nothing of the old state was changed: it can fail and be
@@ -75,7 +75,7 @@ impl<D: Disk> Start<D> {
         let spec = catalog_spec();
         let mut journals = journals::read(disk, config, &spec.directory).await?;
         let journaled = journals.partitions.remove(&spec.id);
-        let catalog = Recovery { disk, config }.partition(spec, journaled, Without::Scan).await?;
+        let catalog = Recovery { disk, config }.partition(spec, journaled, Depth::All).await?;
         let catalog_bytes = read_catalog(disk, config, &catalog).await?;
         Ok(Start { disk: disk.clone(), config: config.clone(), random, journals, catalog, catalog_bytes, added: Vec::new() })
     }
@@ -112,7 +112,7 @@ impl<D: Disk> Start<D> {
         let work = partitions.into_iter().map(|spec| {
             assert!(spec.core < cores, "{} belongs to core {} of {cores}", spec.directory.display(), spec.core);
             let journaled = journals.partitions.remove(&spec.id);
-            recovery.partition(spec, journaled, Without::Lazy)
+            recovery.partition(spec, journaled, Depth::Entries)
         });
         let mut work = stream::iter(work.collect::<Vec<_>>()).buffered(PARTITIONS_AT_ONCE);
         while let Some(outcome) = work.next().await {

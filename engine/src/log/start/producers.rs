@@ -133,9 +133,15 @@ impl Producers {
     }
 
     /// The producers that the snapshot does not tell in full, and the epochs that the checkpoint does not, for a log that
-    /// ends at `log_end`.
-    pub(super) fn into_changed(mut self, log_end: i64) -> (Vec<ProducerState>, Vec<EpochStart>) {
+    /// ends at `log_end`. If a loss `is_accepted`, they may have known more than is left.
+    pub(super) fn into_changed(mut self, log_end: i64, is_accepted: bool) -> (Vec<ProducerState>, Vec<EpochStart>) {
         self.epochs.retain(|epoch| epoch.start_offset < log_end);
+        for state in self.states.values_mut().filter(|_| is_accepted) {
+            state.batches.retain(|batch| batch.last_offset < log_end);
+            if state.transaction_first_offset >= log_end {
+                state.transaction_first_offset = NO_TRANSACTION;
+            }
+        }
         let changed = &self.changed;
         self.states.retain(|id, _| changed.contains(id));
         (self.states.into_values().collect(), self.epochs)

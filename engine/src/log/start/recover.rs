@@ -9,7 +9,7 @@ use super::{
     takeover,
 };
 use crate::{
-    batch::Scanner,
+    batch::{Scanner, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, is_full, read_whole},
     journal::{Entry, Line},
@@ -56,13 +56,14 @@ pub(super) struct Recovery<'a, D: Disk> {
     pub(super) config: &'a LogConfig,
 }
 
-/// How far to scan a partition without entries.
+/// How much of a partition is scanned.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Without {
-    /// Not at all: it is opened when it is first used.
-    Lazy,
-    /// Up to its flushed end.
-    Scan,
+pub(super) enum Depth {
+    /// What the journal has entries of, if it has any. Damage below is found when the partition is opened. If a loss is accepted,
+    /// the headers of the whole active segment: what is behind a damaged one is cut off by this start.
+    Entries,
+    /// Up to the flushed end in any case. If a loss is accepted, every byte of the active segment.
+    All,
 }
 
 pub(super) fn disk_error(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LogError {
@@ -71,13 +72,12 @@ pub(super) fn disk_error(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> 
 }
 
 impl<D: Disk> Recovery<'_, D> {
-    /// Recovers one partition of the catalog. `without` says what to do if the journal holds no entries of it.
-    pub(super) async fn partition(&self, spec: PartitionSpec, journaled: Option<Journaled>, without: Without) -> Result<Outcome, LogError> {
+    /// Recovers one partition of the catalog.
+    pub(super) async fn partition(&self, spec: PartitionSpec, journaled: Option<Journaled>, depth: Depth) -> Result<Outcome, LogError> {
+        let is_scanned = depth == Depth::All || self.config.accept_loss;
         match journaled {
-            Some(journaled) if journaled.entries.is_empty() && journaled.line.is_some() && without == Without::Lazy => {
-                Ok(untouched(spec, journaled))
-            }
-            Some(journaled) if journaled.line.is_some() || !journaled.entries.is_empty() => self.known(spec, journaled).await,
+            Some(journaled) if journaled.entries.is_empty() && journaled.line.is_some() && !is_scanned => Ok(untouched(spec, journaled)),
+            Some(journaled) if journaled.line.is_some() || !journaled.entries.is_empty() => self.known(spec, journaled, depth).await,
             _ => self.unknown(spec).await,
         }
     }
@@ -102,7 +102,7 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// A partition with a line or entries: the entries are laid over its segments, from the line's batch start on.
-    async fn known(&self, spec: PartitionSpec, journaled: Journaled) -> Result<Outcome, LogError> {
+    async fn known(&self, spec: PartitionSpec, journaled: Journaled, depth: Depth) -> Result<Outcome, LogError> {
         let path = self.config.data_dir.join(&spec.directory);
         let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
         let Some(found) = found.filter(|found| self.is_its_own(found, &spec)) else {
@@ -118,7 +118,8 @@ impl<D: Disk> Recovery<'_, D> {
         let segments = found.files.segments.iter().map(|segment| segment.base_offset);
         let mut leftovers: Vec<i64> = segments.filter(|base| *base > line.segment_base && !bases.contains(base)).collect();
         let mut producers: Option<Producers> = None;
-        let mut next = Scanner::new(if bases[0] == line.segment_base { u64::from(line.batch_start) } else { 0 }, bases[0], i32::MIN);
+        let from = if bases[0] == line.segment_base { u64::from(line.batch_start) } else { 0 };
+        let mut next = Scanner::new(if depth == Depth::All && self.config.accept_loss { 0 } else { from }, bases[0], i32::MIN);
         let mut active = None;
         for (at, &base) in bases.iter().enumerate() {
             let log = log_path(&path, base);
@@ -144,6 +145,10 @@ impl<D: Disk> Recovery<'_, D> {
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { flushed_before_entries(&line, &journaled) } else { 0 };
+            if base == line.segment_base && scan.end.position < from {
+                let Scanner { position, next_offset, .. } = scan.end;
+                tracing::warn!("{}: what was behind byte {position} is given up; offset {next_offset} is the next one", log.display());
+            }
             if scan.end.position > flushed {
                 self.settle(&mut image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
                     .await
@@ -165,7 +170,7 @@ impl<D: Disk> Recovery<'_, D> {
     /// The image of a segment; `None` if it is not there and that loss is accepted.
     async fn image<'i>(&'i self, log: &Path, base: i64, line: &Line, journaled: &'i Journaled) -> Result<Option<Image<'i, D>>, LogError> {
         let entries: Vec<&Entry> = journaled.entries.iter().filter(|entry| entry.segment_base == base).collect();
-        // Without entries nothing beyond the flushed end was acked.
+        // Depth entries nothing beyond the flushed end was acked.
         let bytes_max = if journaled.entries.is_empty() { u64::from(line.flushed) } else { u64::MAX };
         match Image::open(self.disk, log, entries, bytes_max).await {
             Ok(image) => Ok(Some(image)),
@@ -185,11 +190,17 @@ impl<D: Disk> Recovery<'_, D> {
         index: &OffsetIndex,
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
+        if self.config.accept_loss && start.position > 0 {
+            let end = image.locate(index, start.position).await.map_err(disk_error(log))?;
+            if end.position != start.position {
+                return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
+            }
+        }
         let mut scan = image.scan(start, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
         if scan.starts.is_empty() && start.position > 0 {
             // Only the batches before say which offset comes next.
             scan.end = image.locate(index, start.position).await.map_err(disk_error(log))?;
-            if scan.end.position != start.position && !self.config.accept_loss {
+            if scan.end.position != start.position {
                 let what = format!("no batch ends at byte {}, where the journal says that one does", start.position);
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
@@ -209,7 +220,8 @@ impl<D: Disk> Recovery<'_, D> {
     /// The entries of a segment's `.index` that the line vouches for. They are a shortcut only: a file that is damaged
     /// counts as empty.
     async fn index(&self, directory: &Path, base: i64, index_end: u32) -> Result<OffsetIndex, LogError> {
-        if (index_end as usize) < INDEX_ENTRY_BYTES {
+        // Where damage is looked for, nothing is passed over.
+        if (index_end as usize) < INDEX_ENTRY_BYTES || self.config.accept_loss {
             return Ok(OffsetIndex::new(base));
         }
         let path = directory.join(file_name(base, FileKind::Index));
@@ -257,7 +269,7 @@ impl<D: Disk> Recovery<'_, D> {
             bytes: file_bytes.max(end).next_multiple_of(BLOCK),
         });
         let (epoch, producer_id) = (producers.highest_epoch, producers.highest_id);
-        let (producers, epochs) = producers.into_changed(log_end);
+        let (producers, epochs) = producers.into_changed(log_end, self.config.accept_loss);
         let scanned = Scanned { log_end, end_position: end as u32, tail, unmoved };
         let recovered = Recovered { spec, line, producers, epochs, scanned: Some(scanned) };
         Ok(Outcome { recovered, cut, leftovers, epoch, producer_id, taken_over: false })
