@@ -220,15 +220,131 @@ fn a_damaged_header_in_a_closed_partition_is_told_and_nothing_is_cut_off() {
         assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 6);
     });
     // Without entries in the journal: the bytes are in the segment.
+    stop_cleanly(path);
+    std::fs::write(&segment, &damaged).expect("writes");
+    lose(path, 2);
+}
+
+/// Accepts what is lost behind a damage, appends, and is killed: from then on all is well. `left` is the end of what is whole.
+fn lose(path: &Path, left: i64) {
+    live_closed(path, true, |log, disk| async move {
+        log.ready(&[SMALL]).await.expect("the loss is accepted");
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, left);
+        // More than was lost: what was there before must not come back over it.
+        for value in 0..40 {
+            assert_eq!(produce(&log, SMALL, &batch(&[value; 6_000], 1)).await, left + i64::from(value) + 1);
+        }
+    });
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, left + 40);
+    });
+}
+
+fn stop_cleanly(path: &Path) {
     live(path, |log, disk| async move {
         log.close().await.expect("closes");
         mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
     });
+}
+
+/// A killed broker's log, whose journal has entries above `acked` bytes of the segment; and the segment.
+fn killed_above(path: &Path) -> std::path::PathBuf {
+    live(path, |log, _| async move {
+        for value in 0..20 {
+            produce(&log, SMALL, &batch(&[value; 6_000], 1)).await;
+        }
+    });
+    stop_cleanly(path);
+    live(path, |log, _| async move {
+        for value in 20..30 {
+            produce(&log, SMALL, &batch(&[value; 600], 1)).await;
+        }
+    });
+    path.join(format!("topic-{}/{:020}.log", SMALL.0, 0))
+}
+
+#[test]
+fn damage_below_what_the_journal_of_a_killed_broker_covers_is_told_and_a_clean_stop_leaves_it() {
+    let size = batch(&[0; 6_000], 1).len();
+    let (offset, length, magic) = (0, 8, 16);
+    // The field, its bits, and where then no batch begins: an offset may be followed by any higher one.
+    let cases = [(length, 0x7f, size * 15), (length + 3, 1, size * 16 - 1), (magic, 1, size * 15), (offset, 0x40, size * 16)];
+    for (field, bits, told) in cases {
+        let directory = directory();
+        let path = directory.path();
+        let segment = killed_above(path);
+        let mut damaged = std::fs::read(&segment).expect("reads");
+        damaged[size * 15 + field] ^= bits;
+        std::fs::write(&segment, &damaged).expect("writes");
+        for _ in 0..2 {
+            live_closed(path, false, |log, disk| async move {
+                let error = log.ready(&[SMALL]).await.expect_err("is damaged").to_string();
+                assert!(error.contains(&format!("no batch at byte {told} ")) && error.contains("--accept-loss"), "{error}");
+                assert!(log.ready(&[SMALL]).await.is_err() && log.offsets(SMALL).expect("is known").offline);
+                assert_eq!(log.offline(), 1);
+                log.ready(&[BULK]).await.expect("the others go on");
+                produce(&log, BULK, &batch(b"the others go on", 1)).await;
+                log.close().await.expect("a stop leaves it as it is");
+                mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
+            });
+        }
+        assert!(std::fs::read(&segment).expect("reads")[..size * 20] == damaged[..size * 20], "nothing of it is changed");
+        damaged[size * 15 + field] ^= bits;
+        std::fs::write(&segment, &damaged).expect("writes");
+        live(path, |log, disk| async move {
+            assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 30, "it was restored");
+        });
+    }
+}
+
+#[test]
+fn a_loss_that_is_accepted_is_cut_off_for_good() {
+    let size = batch(&[0; 6_000], 1).len();
+    for cleanly in [false, true] {
+        let directory = directory();
+        let path = directory.path();
+        let segment = killed_above(path);
+        if cleanly {
+            stop_cleanly(path);
+        }
+        let mut damaged = std::fs::read(&segment).expect("reads");
+        damaged[size * 15 + 16] ^= 1;
+        std::fs::write(&segment, &damaged).expect("writes");
+        lose(path, 15);
+    }
+}
+
+#[test]
+fn damage_that_an_index_leads_around_is_no_reason_to_cut_anything_off() {
+    let size = batch(&[0; 6_000], 1).len();
+    let directory = directory();
+    let path = directory.path();
+    let segment = killed_above(path);
+    let mut damaged = std::fs::read(&segment).expect("reads");
+    damaged[size * 4 + 16] ^= 1;
     std::fs::write(&segment, &damaged).expect("writes");
-    live_closed(path, true, |log, disk| async move {
-        log.ready(&[SMALL]).await.expect("the loss is accepted");
-        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 2);
-        assert_eq!(produce(&log, SMALL, &batch(b"goes on", 1)).await, 3);
+    for accept_loss in [false, true, false] {
+        live_closed(path, accept_loss, |log, disk| async move {
+            log.ready(&[SMALL]).await.expect("opens");
+            assert_eq!(consume(&log, &disk, SMALL, 20).await.1, 30);
+            assert!(log.read(SMALL, 4, 1_000, true, false).await.is_err(), "whoever reads it is told");
+        });
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_hides_nothing() {
+    let directory = directory();
+    let path = directory.path();
+    let segment = killed_above(path);
+    let index = segment.with_extension("index");
+    let mut bytes = std::fs::read(&index).expect("reads");
+    assert!(!bytes.is_empty(), "the index has entries");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x10;
+    std::fs::write(&index, &bytes).expect("writes");
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, SMALL, 0).await.1, 30);
     });
 }
 

@@ -138,7 +138,8 @@ impl<'a, D: Disk> Image<'a, D> {
     /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
     /// damaged there.
     pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<Scanner> {
-        let start = index.boundary(position, i64::MAX);
+        // From below the position: what comes there is known from the batch before only.
+        let start = index.boundary(position.saturating_sub(1), i64::MAX);
         let mut scanner = Scanner::new(start, index.base_offset(), i32::MIN);
         let mut wanted = 0;
         while scanner.position < position {

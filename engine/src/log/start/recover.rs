@@ -60,7 +60,7 @@ pub(super) struct Recovery<'a, D: Disk> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
     /// What the journal has entries of, if it has any. Damage below is found when the partition is opened. If a loss is accepted,
-    /// the headers of the whole active segment: what is behind a damaged one is cut off by this start.
+    /// this start looks for it as an opening does, and cuts off what is behind it.
     Entries,
     /// Up to the flushed end in any case. If a loss is accepted, every byte of the active segment.
     All,
@@ -191,7 +191,11 @@ impl<D: Disk> Recovery<'_, D> {
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
         if self.config.accept_loss && start.position > 0 {
-            let end = image.locate(index, start.position).await.map_err(disk_error(log))?;
+            let mut end = image.locate(index, start.position).await.map_err(disk_error(log))?;
+            if end.position == index.boundary(start.position - 1, i64::MAX) {
+                // Not one batch: the index is what is damaged.
+                end = image.locate(&OffsetIndex::new(index.base_offset()), start.position).await.map_err(disk_error(log))?;
+            }
             if end.position != start.position {
                 return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
             }
@@ -220,8 +224,7 @@ impl<D: Disk> Recovery<'_, D> {
     /// The entries of a segment's `.index` that the line vouches for. They are a shortcut only: a file that is damaged
     /// counts as empty.
     async fn index(&self, directory: &Path, base: i64, index_end: u32) -> Result<OffsetIndex, LogError> {
-        // Where damage is looked for, nothing is passed over.
-        if (index_end as usize) < INDEX_ENTRY_BYTES || self.config.accept_loss {
+        if (index_end as usize) < INDEX_ENTRY_BYTES {
             return Ok(OffsetIndex::new(base));
         }
         let path = directory.join(file_name(base, FileKind::Index));
