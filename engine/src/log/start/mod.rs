@@ -28,7 +28,7 @@ use crate::{
 use commit::PARTITIONS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use journals::Journals;
-use recover::{Cut, Outcome, Recovery, Depth, disk_error};
+use recover::{Cut, Depth, Outcome, Recovery, disk_error};
 use std::path::Path;
 
 /// A start under way. Before [`Start::finish`] has committed, nothing of the old state was changed: it can fail and be

@@ -170,7 +170,7 @@ impl<D: Disk> Recovery<'_, D> {
     /// The image of a segment; `None` if it is not there and that loss is accepted.
     async fn image<'i>(&'i self, log: &Path, base: i64, line: &Line, journaled: &'i Journaled) -> Result<Option<Image<'i, D>>, LogError> {
         let entries: Vec<&Entry> = journaled.entries.iter().filter(|entry| entry.segment_base == base).collect();
-        // Depth entries nothing beyond the flushed end was acked.
+        // Without entries nothing beyond the flushed end was acked.
         let bytes_max = if journaled.entries.is_empty() { u64::from(line.flushed) } else { u64::MAX };
         match Image::open(self.disk, log, entries, bytes_max).await {
             Ok(image) => Ok(Some(image)),
@@ -191,11 +191,7 @@ impl<D: Disk> Recovery<'_, D> {
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
         if self.config.accept_loss && start.position > 0 {
-            let mut end = image.locate(index, start.position).await.map_err(disk_error(log))?;
-            if end.position == index.boundary(start.position - 1, i64::MAX) {
-                // Not one batch: the index is what is damaged.
-                end = image.locate(&OffsetIndex::new(index.base_offset()), start.position).await.map_err(disk_error(log))?;
-            }
+            let end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
             if end.position != start.position {
                 return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
             }
@@ -203,7 +199,7 @@ impl<D: Disk> Recovery<'_, D> {
         let mut scan = image.scan(start, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
         if scan.starts.is_empty() && start.position > 0 {
             // Only the batches before say which offset comes next.
-            scan.end = image.locate(index, start.position).await.map_err(disk_error(log))?;
+            scan.end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
             if scan.end.position != start.position {
                 let what = format!("no batch ends at byte {}, where the journal says that one does", start.position);
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
@@ -306,6 +302,16 @@ fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
 fn flushed_before_entries(line: &Line, journaled: &Journaled) -> u64 {
     let entries = journaled.entries.iter().filter(|entry| entry.segment_base == line.segment_base);
     u64::from(entries.map(|entry| entry.position).fold(line.flushed, u32::min))
+}
+
+/// Where the headers before `position` end: there, or before if one of them is damaged.
+async fn whole_before<D: Disk>(image: &mut Image<'_, D>, index: &OffsetIndex, position: u64) -> io::Result<Scanner> {
+    let end = image.locate(index, position).await?;
+    match end.position == index.boundary(position - 1, i64::MAX) {
+        // Not one batch: the index is what is damaged.
+        true => image.locate(&OffsetIndex::new(index.base_offset()), position).await,
+        false => Ok(end),
+    }
 }
 
 fn no_line(partition: PartitionId) -> Line {
