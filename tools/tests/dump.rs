@@ -316,7 +316,13 @@ fn the_program_says_by_its_exit_code_what_it_found() {
     bytes[65] ^= 1;
     fs::write(&log, bytes).expect("written");
     assert_eq!((code(&[], &log), code(&["--verify"], &log)), (Some(4), Some(4)));
-    assert_eq!(code(&[], &partition.root.path().join("nothing.log")), Some(2));
+    let missing = partition.root.path().join("nothing");
+    for mode in [None, Some("--summary"), Some("--verify"), Some("--repair")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_segment-dump")).args(mode).arg(&missing).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let expected = format!("segment-dump: can't read {}: No such file or directory", missing.display());
+        assert!(said.starts_with(&expected) && output.status.code() == Some(2), "{mode:?}: {said}");
+    }
     assert_eq!(code(&["--offset", "9..1"], &log), Some(2));
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Totals {
     pub(crate) segments: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
-    /// Offsets that are missing between batches: compaction does that, and a segment that was lost.
+    /// Offsets that are missing between batches: compaction does that, and damage, and a segment that was lost.
     pub(crate) offsets_missing: u64,
 }
 
@@ -76,7 +76,7 @@ fn print_totals(totals: &Totals, findings: usize, worst: Outcome, out: &mut Prin
     }
     let gaps = match totals.offsets_missing {
         0 => String::new(),
-        count => format!("; {count} offsets are missing between batches, as compaction leaves it"),
+        count => format!("; {count} offsets are missing between batches"),
     };
     let text = format!(
         "{verdict}: {findings} findings in {} partitions, {} segments, {} batches, {}{gaps}",
