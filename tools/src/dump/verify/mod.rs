@@ -4,6 +4,7 @@
 //! partition  the files of a partition together, segment after segment      sequence  which of two batches has the wrong offset
 //! segment    one log and its indexes, in one pass                          indexes   an index against the batches that go by
 //! journal    superblock and frames                                         finding   what was found
+//! remedy     what repair leaves as it is, and what works instead
 //! ```
 
 mod checkpoints;
@@ -11,12 +12,14 @@ mod finding;
 mod indexes;
 mod journal;
 mod partition;
+mod remedy;
 mod segment;
 mod sequence;
 mod transactions;
 
 pub(crate) use finding::{Finding, Fix, Level};
 pub(crate) use partition::{is_in_motion, verify as verify_partition};
+pub(crate) use remedy::Refusal;
 
 use super::{
     Outcome, Request,
@@ -103,7 +106,7 @@ impl Part {
         match self {
             Part::Partition { directory, only } => partition::verify(directory, *only, request, journals, progress, totals),
             Part::Journal(directory) => journal::verify(directory),
-            Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?)),
+            Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?).into_iter().map(remedy::alone).collect()),
         }
     }
 }
