@@ -150,7 +150,8 @@ fn a_directory_that_is_in_use_or_none_is_refused() {
         refused(compact(&[path(scratch.path())?])?, "is not the data directory")?;
         refused(compact(&["/nowhere"])?, "can't open")?;
         refused(compact(&[path(&data)?, "--journal-dir", path(scratch.path())?])?, "holds no journal")?;
-        refused(compact(&["--broker", "127.0.0.1:1"])?, "can't reach")
+        refused(compact(&["--broker", "127.0.0.1:1"])?, "can't reach")?;
+        refused(compact(&["--broker", "localhost"])?, "HOST:PORT")
     });
 }
 
@@ -165,7 +166,48 @@ fn what_a_killed_broker_had_in_reserve_is_not_counted_as_freed() {
         let reserved: Vec<i64> =
             said.iter().filter(|line| line["type"] == "partition").map(|line| number(line, "bytesReserved")).collect::<Result<_>>()?;
         ensure!(reserved.iter().any(|bytes| *bytes > 0), "nothing was in reserve: {reserved:?}");
+        // After a clean stop nothing is, also where the active segment is closed and compacted.
+        broker.launch()?;
+        broker.stop()?;
+        let what_if = ["--set", "segment.ms=1", "--set", "min.cleanable.dirty.ratio=0.01"];
+        let said = json(compact(&[&[path(broker.data())?, "--dry-run", "--json", "--all"][..], &what_if].concat())?, 0)?;
+        let partitions: Vec<&Value> = said.iter().filter(|line| line["type"] == "partition").collect();
+        ensure!(partitions.iter().any(|line| line["rolled"] != 0 && line["compaction"]["rounds"] != 0), "{said:#?}");
+        ensure!(partitions.iter().all(|line| line["bytesReserved"] == 0), "{said:#?}");
         Ok(())
+    });
+}
+
+#[test]
+fn a_partition_that_can_not_be_opened_stops_itself_only() {
+    thalweg_tests::run("compact-damaged", |scratch| {
+        let mut broker = broker(scratch, "keep", KEEP)?;
+        let written = fill(&broker, 6, 400, &[])?;
+        broker.stop()?;
+        let (clean, data) = (config(scratch, "clean", CLEAN)?, broker.data().to_owned());
+        let directory = data.join("table-1");
+        let active = directory.join(format!("{:020}.log", segments(&directory)?.last().context("a segment")?));
+        let sound = fs::read(&active)?;
+        let mut damaged = sound.clone();
+        // The length of the last batch: none begins there any more.
+        let length_at = last_batch(&sound).context("a batch")? + 8;
+        damaged[length_at] = 0xff;
+        fs::write(&active, &damaged)?;
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let output = compact(&[&[path(&data)?, "--json", "--config", path(&clean)?][..], dry_run].concat())?;
+            ensure!(!output.stderr.contains(&0x1b), "colours in a pipe: {}", String::from_utf8_lossy(&output.stderr));
+            let done = json(output, 3)?;
+            ensure!(summary(&done)?["failed"] == 1, "{done:#?}");
+            let of = |partition: i32| done.iter().find(|line| line["topic"] == "table" && line["partition"] == partition).context("shown");
+            let failures = of(1)?["failures"].as_array().context("failures")?;
+            ensure!(failures.len() == 1 && failures[0].as_str().is_some_and(|what| what.contains("--accept-loss")), "{failures:?}");
+            ensure!(number(of(1)?, "bytesFreed")? == 0 && number(of(0)?, "bytesFreed")? > 0, "{done:#?}");
+            ensure!(fs::read(&active)? == damaged, "the damaged segment was changed");
+        }
+        fs::write(&active, &sound)?;
+        broker.launch()?;
+        served(scratch, &broker, &written)?;
+        broker.stop()
     });
 }
 
@@ -219,6 +261,16 @@ fn config(scratch: &Scratch, name: &str, settings: &str) -> Result<PathBuf> {
     let path = scratch.path().join(format!("{name}.toml"));
     fs::write(&path, settings)?;
     Ok(path)
+}
+
+/// Where the last batch of a log begins.
+fn last_batch(log: &[u8]) -> Option<usize> {
+    let (mut last, mut next) = (None, 0);
+    while let Some(length) = log.get(next + 8..next + 12) {
+        last = Some(next);
+        next += 12 + u32::from_be_bytes(length.try_into().ok()?) as usize;
+    }
+    last
 }
 
 /// Up to where a partition is compacted.

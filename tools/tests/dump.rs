@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tools::dump::{Mode, Outcome, Range, Request, Select, run};
+use tools::dump::{Format, Look, Mode, Outcome, Range, Request, Select, run};
 
 fn dumped(path: &Path, request: &Request) -> (String, Outcome) {
     let mut out = Vec::new();
@@ -316,7 +316,13 @@ fn the_program_says_by_its_exit_code_what_it_found() {
     bytes[65] ^= 1;
     fs::write(&log, bytes).expect("written");
     assert_eq!((code(&[], &log), code(&["--verify"], &log)), (Some(4), Some(4)));
-    assert_eq!(code(&[], &partition.root.path().join("nothing.log")), Some(2));
+    let missing = partition.root.path().join("nothing");
+    for mode in [None, Some("--summary"), Some("--verify"), Some("--repair")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_segment-dump")).args(mode).arg(&missing).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let expected = format!("segment-dump: can't read {}: No such file or directory", missing.display());
+        assert!(said.starts_with(&expected) && output.status.code() == Some(2), "{mode:?}: {said}");
+    }
     assert_eq!(code(&["--offset", "9..1"], &log), Some(2));
 }
 
@@ -495,4 +501,100 @@ fn a_symbolic_link_does_not_lead_around_the_lock_of_a_running_broker() {
     holder.wait().expect("ended");
     assert!(refused.as_deref().is_some_and(|said| said.contains("stop it first")), "{refused:?}");
     assert_eq!(fs::read(&log).expect("readable"), bytes);
+}
+
+/// Makes the partition one of Thalweg's, stopped cleanly or not: its journal has one line of it.
+fn thalwegs(partition: &Partition, segment_base: i64, end: usize, clean: bool) {
+    fs::write(partition.directory().join("thalweg.partition"), "version: 0\npartition: 7\n").expect("written");
+    let end = u32::try_from(end).expect("small");
+    let line = Line { partition: PartitionId(7), segment_base, flushed: end, batch_start: end, index_end: 0, log_start: 0 };
+    let journal = PathBuf::from("/journal");
+    let disk = SimDisk::new(5, &[&journal]);
+    let position = JournalPosition {
+        core: 0,
+        start: 4,
+        salt: 0xabcd,
+        generation: 1,
+        current: Which::A,
+        next_sequence: 1,
+        offset: 0,
+        file_bytes: FILE_BYTES_MIN,
+    };
+    let (write, directory) = (disk.clone(), journal.clone());
+    Executor::new(&disk, 5).block_on(async move {
+        for which in [Which::A, Which::B] {
+            prepare_file(&write, &file_path(&directory, 0, which), FILE_BYTES_MIN).await.expect("prepared");
+        }
+        write_first_head(&write, &directory, position, &[line], &[]).await.expect("written");
+        let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean };
+        block.write(&write, &directory).await.expect("written");
+    });
+    let to = partition.root.path().join("journal");
+    fs::create_dir_all(&to).expect("created");
+    for path in [file_path(&journal, 0, Which::A), file_path(&journal, 0, Which::B), superblock_path(&journal)] {
+        fs::write(to.join(path.file_name().expect("named")), disk.peek(&path).expect("exists")).expect("copied");
+    }
+}
+
+/// The findings, as JSON.
+fn findings(path: &Path) -> String {
+    let look = Look { format: Format::Json, ..Look::default() };
+    let (text, _) = dumped(path, &Request { look, ..verify() });
+    text.lines().filter(|line| line.contains(r#""type":"finding""#)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn of_an_active_segment_that_the_journal_vouches_for_the_advice_is_what_works() {
+    let sound = batches(3, b"v");
+    let one = sound.len() / 3;
+    let (mut no_batch, mut flipped, mut longer) = (sound.clone(), sound.clone(), sound.clone());
+    no_batch[one + 8] = 0xff;
+    flipped[2 * one - 1] ^= 1;
+    longer.extend([7; 100]);
+    let cut = sound[..sound.len() - 3].to_vec();
+    for (damaged, advice) in [
+        (no_batch, "start the broker with --accept-loss"),
+        (cut, "start the broker with --accept-loss"),
+        (flipped, "once it has begun a later segment"),
+        (longer, "start the broker: it cuts off"),
+    ] {
+        let partition = Partition::new();
+        let log = partition.file(0, FileKind::Log, &damaged);
+        thalwegs(&partition, 0, sound.len(), true);
+        let found = findings(&partition.directory());
+        assert!(found.lines().count() == 1 && found.contains(advice) && found.contains(r#""repairable":false"#), "{advice}: {found}");
+        let (text, _) = dumped(&partition.directory(), &repair());
+        assert!(text.contains("is left as it is") && text.contains(advice), "{text}");
+        assert_eq!(fs::read(&log).expect("readable"), damaged);
+    }
+}
+
+#[test]
+fn a_repair_that_would_be_refused_is_not_advised_without_what_must_come_first() {
+    let mut damaged = batches(3, b"v");
+    damaged[20] ^= 1;
+    let last = BatchBuilder::new().at(3, 2).record(5_000, None, Some(b"v")).build();
+    let partition = Partition::new();
+    partition.file(0, FileKind::Log, &damaged);
+    partition.file(3, FileKind::Log, &last);
+    assert!(findings(&partition.directory()).contains(r#""repairable":true"#));
+    let mut holder = locked(partition.root.path());
+    let found = findings(&partition.directory());
+    holder.kill().expect("ended");
+    holder.wait().expect("ended");
+    assert!(found.contains("; stop the broker first") && found.contains(r#""repairable":false"#), "{found}");
+
+    thalwegs(&partition, 3, last.len(), false);
+    let found = findings(&partition.directory());
+    assert!(found.contains("first start the broker once") && found.contains(r#""repairable":false"#), "{found}");
+    let refused = run(&Request { paths: vec![partition.directory()], ..repair() }, &mut Vec::new()).err().map(|error| format!("{error:#}"));
+    assert!(refused.as_deref().is_some_and(|said| said.contains("was not stopped cleanly")), "{refused:?}");
+    thalwegs(&partition, 3, last.len(), true);
+    assert!(findings(&partition.directory()).contains(r#""repairable":true"#));
+    assert_eq!(dumped(&partition.directory(), &repair()).1, Outcome::Clean);
+
+    let snapshot = partition.file(4, FileKind::Snapshot, b"none");
+    let found = findings(&snapshot);
+    assert!(found.contains("name the partition's directory") && found.contains(r#""repairable":false"#), "{found}");
+    assert_eq!(dumped(&partition.directory(), &repair()).1, Outcome::Clean);
 }

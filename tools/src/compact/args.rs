@@ -1,11 +1,12 @@
 //! The command line of `compact`.
 
 use super::{Request, run};
+use crate::output::no_color;
 use clap::Parser;
 use server::catalog::topic_configs;
 use std::{
     collections::BTreeMap,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal},
     path::PathBuf,
     process::ExitCode,
 };
@@ -49,7 +50,7 @@ pub struct Arguments {
     data_dir: Option<PathBuf>,
 
     /// Have this running broker do it now, and follow it until it is done; the address of any of its cores
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["data_dir", "dry_run", "as_of", "config", "configs", "journal_dir"])]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with_all = ["data_dir", "dry_run", "as_of", "config", "configs", "journal_dir"])]
     broker: Option<String>,
 
     /// Only this topic; may be given several times
@@ -103,6 +104,18 @@ fn setting(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// `HOST:PORT`, as Kafka's tools take it.
+fn address(text: &str) -> Result<String, String> {
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(address) => address.ends_with(']'),
+        None => !host.is_empty() && !host.contains([':', ',']),
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
+        _ => Err("it is HOST:PORT of one broker, for example localhost:9092 or [::1]:9092".into()),
+    }
+}
+
 impl Arguments {
     /// What they ask for.
     #[must_use]
@@ -132,9 +145,11 @@ pub fn main() -> ExitCode {
     let request = Arguments::parse().request();
     // What the engine has to say of a damaged file, say; what it does is in the report.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time().with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal() && !no_color();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time();
+    log.with_ansi(colours).with_writer(io::stderr).init();
     let mut out = BufWriter::new(io::stdout().lock());
-    match run(&request, &mut out).and_then(|outcome| Ok(out.flush().map(|()| outcome)?)) {
+    match run(&request, &mut out) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             eprintln!("compact: {error:#}");
@@ -168,5 +183,15 @@ mod tests {
         assert!(parse(&["--broker", "localhost:9092", "--topic", "t"]).is_ok());
         assert!(parse(&["--broker", "localhost:9092", "--dry-run"]).is_err());
         assert!(parse(&["--broker", "localhost:9092", "d"]).is_err());
+    }
+
+    #[test]
+    fn a_broker_is_one_host_with_its_port() {
+        for right in ["localhost:9092", "10.0.0.1:1", "[::1]:9092"] {
+            assert_eq!(address(right), Ok(right.to_owned()));
+        }
+        for wrong in ["localhost", "localhost:", ":9092", "host:0", "host:http", "host:70000", "::1", "[::1:9092", "a:1,b:2"] {
+            assert!(address(wrong).is_err_and(|said| said.contains("HOST:PORT")), "{wrong}");
+        }
     }
 }

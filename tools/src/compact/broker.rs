@@ -9,6 +9,7 @@ use super::{
     watch::Watch,
     wire::{Action, Answer, Connection, State},
 };
+use crate::output::unless_closed;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -68,10 +69,11 @@ pub(super) fn run(request: &Request, address: &str, out: &mut dyn Write) -> Resu
     }
     drop(watch);
     let is_whole = followed.values().all(|followed| followed.now.failures <= followed.before.failures);
-    match request.json {
-        true => as_json(&followed, began.elapsed(), out)?,
-        false => as_text(request, &followed, began.elapsed(), out)?,
-    }
+    let shown = match request.json {
+        true => as_json(&followed, began.elapsed(), out),
+        false => as_text(request, &followed, began.elapsed(), out),
+    };
+    unless_closed(shown.and_then(|()| Ok(out.flush()?)))?;
     Ok(if is_whole { Outcome::Done } else { Outcome::Incomplete })
 }
 

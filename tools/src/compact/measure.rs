@@ -65,13 +65,14 @@ impl Files {
     pub(crate) fn settled(&self, end: &End, after: &Files) -> Size {
         let active = end.base_offset;
         let Some(allocated) = self.0.get(&file_name(active, FileKind::Log)) else { return self.size() };
-        let is_there = after.0.contains_key(&file_name(active, FileKind::Log));
+        let log = end.scanned.unwrap_or(end.flushed.min(*allocated));
+        // Where compaction has put another log in its place, the indexes are that one's.
+        let is_there = after.0.get(&file_name(active, FileKind::Log)) == Some(&log);
         let of_indexes = if is_there { after } else { self };
         let indexes: u64 = FileKind::INDEXES.iter().filter_map(|kind| of_indexes.0.get(&file_name(active, *kind))).sum();
         // What lies behind the active segment was never acked: a start removes it.
         let sealed = self.0.iter().filter(|(name, _)| base_of(name) < Some(active));
         let sealed = Files(sealed.map(|(name, bytes)| (name.clone(), *bytes)).collect()).size();
-        let log = end.scanned.unwrap_or(end.flushed.min(*allocated));
         Size { bytes: sealed.bytes + log + indexes, segments: sealed.segments + 1 }
     }
 }
@@ -97,6 +98,8 @@ mod tests {
         let stopped = files(&[(0, FileKind::Log, 300), (0, FileKind::Index, 8), (10, FileKind::Log, 5000), (10, FileKind::TimeIndex, 12)]);
         assert_eq!(killed.settled(&end, &stopped), stopped.size());
         assert_eq!(killed.settled(&end, &files(&[])), Size { bytes: 5308, segments: 2 });
+        let compacted = files(&[(10, FileKind::Log, 700), (10, FileKind::TimeIndex, 0)]);
+        assert_eq!(killed.settled(&end, &compacted), Size { bytes: 5308, segments: 2 });
         let small = files(&[(10, FileKind::Log, 0)]);
         assert_eq!(small.settled(&end, &files(&[(10, FileKind::Log, 5000)])).bytes, 5000);
     }

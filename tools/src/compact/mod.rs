@@ -22,6 +22,7 @@ mod show;
 mod watch;
 mod wire;
 
+use crate::output::unless_closed;
 use anyhow::{Context, Result, bail};
 use choice::Choice;
 use engine::{
@@ -146,8 +147,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
         took_ms: began.elapsed().as_millis() as u64,
     };
     drop(watch);
-    show::show(request, &run, &reports, out)?;
-    out.flush()?;
+    unless_closed(show::show(request, &run, &reports, out).and_then(|()| Ok(out.flush()?)))?;
     let is_whole = reports.iter().all(|report| report.failures.is_empty());
     Ok(if is_whole { Outcome::Done } else { Outcome::Incomplete })
 }

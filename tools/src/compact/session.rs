@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use engine::{
     compaction::{KEY_BYTES, SCRATCH},
     disk::Disk,
-    log::{CoreStart, Log, LogError, Start, mark_clean},
+    log::{CoreStart, KeepEvent, Log, LogError, Start, mark_clean},
     partition::PartitionId,
 };
 use server::{catalog::Catalog, keeping::KEYS_BYTES_MAX};
@@ -29,16 +29,20 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     let catalog = Catalog::from_bytes(start.catalog())?;
     let (specs, chosen) = choose(choice, &catalog, home.settings())?;
     let before = files(&disk, home, &chosen).await?;
+    let was_killed = start.replay().is_some();
     // As many cores as the last start had: nobody moves.
     let cores = start.finish(catalog.cores().max(1), specs, catalog.leader_epoch()).await?;
-    let ends: BTreeMap<PartitionId, End> =
-        cores.iter().flat_map(|core| &core.partitions).map(|recovered| (recovered.spec.id, End::of(recovered))).collect();
+    // A clean stop has left nothing that is to be settled.
+    let recovered = cores.iter().flat_map(|core| &core.partitions).filter(|_| was_killed);
+    let mut ends: BTreeMap<PartitionId, End> = recovered.map(|recovered| (recovered.spec.id, End::of(recovered))).collect();
     let ledger = Rc::new(Ledger::new(now_ms));
     let mut open = Vec::new();
     for (core, start) in cores.into_iter().enumerate() {
         let ids = chosen.iter().filter(|chosen| chosen.core == core).map(|chosen| chosen.id).collect();
         open.push(Open::begin(&disk, start, ids, &ledger, now_ms).await?);
     }
+    // What can't be opened stays as it was found.
+    ends.retain(|id, _| open.iter().all(|core| !core.refused.contains(id)));
     for core in &open {
         core.keep(&disk, now_ms, watch).await?;
     }
@@ -74,23 +78,32 @@ async fn files<D: Disk>(disk: &D, home: &Home, chosen: &[Chosen]) -> Result<Vec<
 /// The log of a core, running.
 struct Open<D: Disk> {
     log: Log<D>,
+    /// Those of the chosen that can't be opened.
+    refused: BTreeSet<PartitionId>,
     lanes: tokio::task::JoinHandle<Result<(), LogError>>,
 }
 
 impl<D: Disk> Open<D> {
-    async fn begin(disk: &D, start: CoreStart, ids: BTreeSet<PartitionId>, ledger: &Rc<Ledger>, now_ms: i64) -> Result<Open<D>> {
+    async fn begin(disk: &D, start: CoreStart, mut ids: BTreeSet<PartitionId>, ledger: &Rc<Ledger>, now_ms: i64) -> Result<Open<D>> {
         let log = Log::open(disk.clone(), start).await?;
         let told = Rc::clone(ledger);
         log.observe_keeping(Box::new(move |event| told.note(event)));
-        log.keep_only(&ids);
         let lanes = tokio::task::spawn_local({
             let log = log.clone();
             async move { log.run().await }
         });
-        // So that every deadline is known exactly.
-        log.ready(&ids.into_iter().collect::<Vec<_>>()).await?;
+        // So that every deadline is known exactly. One that can't be opened is no reason to leave the others.
+        let mut refused = BTreeSet::new();
+        for id in &ids {
+            if let Err(error) = log.ready(&[*id]).await {
+                ledger.note(&KeepEvent::Failed { partition: *id, what: error.to_string() });
+                refused.insert(*id);
+            }
+        }
+        ids.retain(|id| !refused.contains(id));
+        log.keep_only(&ids);
         log.keep(now_ms).await;
-        Ok(Open { log, lanes })
+        Ok(Open { log, refused, lanes })
     }
 
     /// Retention and compaction until nothing is due any more.
@@ -109,10 +122,18 @@ impl<D: Disk> Open<D> {
     }
 
     /// A clean stop of this core.
-    async fn close(self) -> Result<()> {
-        let closed = self.log.close().await;
-        match self.lanes.await {
-            Ok(Ok(())) => closed.map_err(anyhow::Error::from),
+    async fn close(mut self) -> Result<()> {
+        // An error of the lanes ends the stop as well, and says more. One of the stop's own does not end the lanes.
+        let ended = tokio::select! {
+            biased;
+            ended = &mut self.lanes => ended,
+            Err(error) = self.log.close() => {
+                self.lanes.abort();
+                Ok(Err(error))
+            }
+        };
+        match ended {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(anyhow::Error::from(error)),
             Err(panic) => Err(anyhow!("a bug: {panic}; please report it")),
         }

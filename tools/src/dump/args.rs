@@ -1,6 +1,7 @@
 //! The command line of `segment-dump`.
 
 use super::{Decoder, Form, Format, Look, Mode, Range, Request, Select, run, select::Keys};
+use crate::output::{is_broken_pipe, no_color};
 use clap::{ArgAction, Parser};
 use std::{
     io::{self, BufWriter, IsTerminal, Write},
@@ -104,7 +105,7 @@ impl Arguments {
         let is_terminal = io::stdout().is_terminal();
         let by_place = if is_terminal { Format::Aligned } else { Format::Kafka };
         let format = if self.json { Format::Json } else { self.format.unwrap_or(by_place) };
-        let no_color = self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = self.no_color || no_color();
         Request {
             paths: self.paths,
             mode: match (self.summary, self.verify, self.repair) {
@@ -151,10 +152,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let direct = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    let of_json = error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-    direct.or(of_json) == Some(io::ErrorKind::BrokenPipe)
 }

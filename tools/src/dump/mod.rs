@@ -28,7 +28,7 @@ pub use select::{Range, Select};
 pub(crate) use show::decode_offsets;
 pub use show::{Form, Format, Look};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use journal::Journals;
 use std::{io::Write, path::PathBuf};
 
@@ -115,6 +115,8 @@ impl Outcome {
 pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     let (mut worst, journals) = (Outcome::Clean, Journals::default());
     for path in &request.paths {
+        // Before its name says what it is.
+        std::fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
         let found = match request.mode {
             Mode::Print => show::print(path, request, &journals, out)?,
             Mode::Summary => summary::print(path, request, &journals, out)?,

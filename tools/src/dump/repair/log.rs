@@ -51,7 +51,7 @@ pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<()> {
     let mut ranges: Vec<(u64, u64)> = fixes
         .iter()
         .filter_map(|fix| match fix {
-            Fix::Remove { from, to } => Some((*from, to.unwrap_or(size).min(size))),
+            Fix::Remove { from, to, .. } => Some((*from, to.unwrap_or(size).min(size))),
             _ => None,
         })
         .collect();

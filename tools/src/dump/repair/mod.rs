@@ -7,10 +7,10 @@ mod log;
 use super::{
     Mode, Outcome, Request,
     inputs::{Home, Known},
-    journal::{Journals, is_clean, journal_dir},
+    journal::Journals,
     progress::Progress,
     show::Printer,
-    verify::{self, Finding, Fix, Part, Totals},
+    verify::{self, Finding, Fix, Part, Refusal, Totals},
 };
 use anyhow::{Context, Result, bail};
 use engine::segment::{EpochStart, FileKind, encode_epochs, file_name};
@@ -36,31 +36,28 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
     let home = Home::of(directory);
     let _lock = Lock::exclusive(&home.data_dir, "stop it first")?;
     let _other = home.other_dir.as_deref().map(|other| Lock::exclusive(other, "stop it first")).transpose()?;
-    let (mut totals, progress) = (Totals::default(), Progress::new(false, 0));
+    let (mut totals, progress, mut is_told) = (Totals::default(), Progress::new(false, 0), false);
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {
         let found = verify::verify_partition(directory, only, request, journals, &progress, &mut totals)?;
-        if home.mark.is_some()
-            && found.iter().any(|finding| finding.fix.is_some())
-            && !(home.clean || is_clean(&journal_dir(&home, request)))
-        {
+        let is_refused = |refusal| found.iter().any(|finding| finding.refusal == Some(refusal));
+        if is_refused(Refusal::Unclean) {
             bail!(
                 "{} was not stopped cleanly, and nothing was repaired: a part of its data is in the journal only. Start the broker once, which \
                  puts right what a crash leaves, stop it, and repair what is then still wrong",
                 home.data_dir.display()
             );
         }
-        let active = super::inputs::Listing::of(directory)?.segments().last().copied();
-        let is_journals = |finding: &Finding| home.mark.is_some() && moves_the_end(finding, active);
-        if found.iter().any(is_journals) {
-            let log = directory.join(file_name(active.unwrap_or_default(), FileKind::Log));
-            writeln!(out, "{} is left as it is: Thalweg's journal counts on its length. Restore it from a copy", log.display())?;
+        let mut printer = Printer::new(&request.look, out);
+        if is_refused(Refusal::Active) && !std::mem::replace(&mut is_told, true) {
+            printer.at(directory);
+            let what = "the active segment is left as it is: Thalweg's journal counts on its length";
+            printer.note(None, &format!("{}: {what}", directory.display()))?;
         }
-        let fixable: Vec<Finding> = found.into_iter().filter(|finding| finding.fix.is_some() && !is_journals(finding)).collect();
+        let fixable: Vec<Finding> = found.into_iter().filter(Finding::is_repairable).collect();
         if fixable.is_empty() {
             return Ok(());
         }
-        let mut printer = Printer::new(&request.look, out);
         fixable.iter().try_for_each(|finding| finding.print(&mut printer))?;
         out.flush()?;
         if !(yes || asked(directory)?) {
@@ -69,16 +66,6 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         apply(directory, &fixable)?;
     }
     Ok(())
-}
-
-/// True of what would make the active segment shorter, or follows from its being so. A journal's line says where the batches of
-/// that segment end, and a start after a crash looks for one there.
-fn moves_the_end(finding: &Finding, active: Option<i64>) -> bool {
-    match (&finding.fix, Known::of(&finding.file)) {
-        (Some(Fix::Remove { .. }), Some(Known::Segment(base_offset, _))) => Some(base_offset) == active,
-        (Some(Fix::Aside), Some(Known::Segment(offset, FileKind::Snapshot))) => active.is_some_and(|active| offset > active),
-        _ => false,
-    }
 }
 
 /// How often what a repair brought to light is repaired.

@@ -1,5 +1,6 @@
 //! One thing that is wrong.
 
+use super::Refusal;
 use crate::dump::{
     Outcome,
     show::{Line, Printer, Value},
@@ -40,8 +41,9 @@ impl Level {
 /// What repair does about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fix {
-    /// Takes bytes out of the log, up to its end if `to` is none.
-    Remove { from: u64, to: Option<u64> },
+    /// Takes bytes out of the log, up to its end if `to` is none. What `is_framed` is one batch by its header, and whoever goes by
+    /// headers passes it.
+    Remove { from: u64, to: Option<u64>, is_framed: bool },
     /// Sets what no CRC covers in the header of a batch.
     Header { position: u64, base_offset: i64, leader_epoch: i32 },
     /// Builds the indexes of the segment again.
@@ -64,12 +66,14 @@ pub(crate) struct Finding {
     pub(crate) what: String,
     pub(crate) action: String,
     pub(crate) fix: Option<Fix>,
+    /// Why repair doesn't do that.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Finding {
     pub(crate) fn new(level: Level, file: &Path, what: impl Into<String>) -> Finding {
         let (position, offset, action, fix) = (None, None, String::new(), None);
-        Finding { level, file: file.to_owned(), position, offset, what: what.into(), action, fix }
+        Finding { level, file: file.to_owned(), position, offset, what: what.into(), action, fix, refusal: None }
     }
 
     pub(crate) fn at(mut self, position: u64) -> Finding {
@@ -92,6 +96,11 @@ impl Finding {
         self
     }
 
+    /// True if repair does something about it.
+    pub(crate) fn is_repairable(&self) -> bool {
+        self.fix.is_some() && self.refusal.is_none()
+    }
+
     /// The same thing, found again.
     pub(crate) fn is_same(&self, other: &Finding) -> bool {
         (&self.file, self.position, &self.what) == (&other.file, other.position, &other.what)
@@ -103,7 +112,7 @@ impl Finding {
             let mut line = Line::new("finding").text("level", self.level.name());
             line = line.with("position", Value::Hidden(json!(self.position))).with("offset", Value::Hidden(json!(self.offset)));
             line = line.text("what", self.what.clone()).text("action", self.action.clone());
-            return out.line(&line.bool("repairable", self.fix.is_some()));
+            return out.line(&line.bool("repairable", self.is_repairable()));
         }
         let mut place = self.file.display().to_string();
         if let Some(position) = self.position {

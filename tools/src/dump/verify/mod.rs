@@ -4,6 +4,7 @@
 //! partition  the files of a partition together, segment after segment      sequence  which of two batches has the wrong offset
 //! segment    one log and its indexes, in one pass                          indexes   an index against the batches that go by
 //! journal    superblock and frames                                         finding   what was found
+//! remedy     what repair leaves as it is, and what works instead
 //! ```
 
 mod checkpoints;
@@ -11,12 +12,14 @@ mod finding;
 mod indexes;
 mod journal;
 mod partition;
+mod remedy;
 mod segment;
 mod sequence;
 mod transactions;
 
 pub(crate) use finding::{Finding, Fix, Level};
 pub(crate) use partition::{is_in_motion, verify as verify_partition};
+pub(crate) use remedy::Refusal;
 
 use super::{
     Outcome, Request,
@@ -43,7 +46,7 @@ pub(crate) struct Totals {
     pub(crate) segments: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
-    /// Offsets that are missing between batches: compaction does that, and a segment that was lost.
+    /// Offsets that are missing between batches: compaction does that, and damage, and a segment that was lost.
     pub(crate) offsets_missing: u64,
 }
 
@@ -76,7 +79,7 @@ fn print_totals(totals: &Totals, findings: usize, worst: Outcome, out: &mut Prin
     }
     let gaps = match totals.offsets_missing {
         0 => String::new(),
-        count => format!("; {count} offsets are missing between batches, as compaction leaves it"),
+        count => format!("; {count} offsets are missing between batches"),
     };
     let text = format!(
         "{verdict}: {findings} findings in {} partitions, {} segments, {} batches, {}{gaps}",
@@ -103,7 +106,7 @@ impl Part {
         match self {
             Part::Partition { directory, only } => partition::verify(directory, *only, request, journals, progress, totals),
             Part::Journal(directory) => journal::verify(directory),
-            Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?)),
+            Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?).into_iter().map(remedy::alone).collect()),
         }
     }
 }

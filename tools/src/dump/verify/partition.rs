@@ -3,6 +3,7 @@
 use super::{
     Finding, Fix, Level, Totals,
     checkpoints::verify_file,
+    remedy::Remedy,
     segment::{Ending, Segment, State},
 };
 use crate::dump::{
@@ -62,6 +63,10 @@ pub(crate) fn verify(
             found.extend(against_epochs(directory, epochs, &state));
         }
     }
+    let active = segments.last().copied();
+    let vouched = || active.map_or(0, |base_offset| vouched(&home, base_offset, request, journals));
+    let remedy = Remedy { home: &home, is_clean: clean, active, vouched: &vouched };
+    found.iter_mut().for_each(|finding| remedy.judge(finding));
     Ok(found)
 }
 
@@ -103,16 +108,20 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
     if next_base.is_some() {
         return Ending::Sealed;
     }
-    let directory = journal_dir(home, request);
     match home.mark {
-        Some(mark) if home.holder.is_some() || !(home.clean || is_clean(&directory)) => {
-            let line = journals.line(&directory, mark).filter(|line| line.segment_base == base_offset);
-            // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
-            Ending::Moving { settled: line.map_or(0, |line| u64::from(line.batch_start)) }
+        Some(_) if home.holder.is_some() || !(home.clean || is_clean(&journal_dir(home, request))) => {
+            Ending::Moving { settled: vouched(home, base_offset, request, journals) }
         }
         None if home.holder.is_some() => Ending::Growing,
         _ => Ending::Still,
     }
+}
+
+/// Up to where Thalweg's journal says that batches reach in an active segment, in bytes.
+fn vouched(home: &Home, base_offset: i64, request: &Request, journals: &Journals) -> u64 {
+    let line = home.mark.and_then(|mark| journals.line(&journal_dir(home, request), mark));
+    // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
+    line.filter(|line| line.segment_base == base_offset).map_or(0, |line| u64::from(line.batch_start))
 }
 
 /// True if nothing can be said yet of what is at `position` of the log at `path`: it is being written, or in the journal.

@@ -121,7 +121,7 @@ impl Segment<'_> {
                 }
                 Seen::Damage { from, to, stop } => {
                     self.progress.add(to - from);
-                    pass.damage(from, Some(to), &format!("{} bytes are no batch: {stop}", to - from));
+                    pass.damage((from, to), false, &format!("{} bytes are no batch: {stop}", to - from));
                 }
             }
             Ok(true)
@@ -136,15 +136,18 @@ impl Segment<'_> {
 impl Pass<'_> {
     fn batch(&mut self, batch: &Batch<'_>) {
         let (header, position) = (&batch.header, batch.position);
+        let end = position + header.size() as u64;
+        // In an active segment, which is never compacted, a header that counts otherwise is damaged itself.
+        let is_framed = i64::from(header.record_count()) == i64::from(header.last_offset_delta()) + 1;
         self.totals.batches += 1;
         if let Some(stop) = batch.wrong {
             self.offsets.batch(position, header, &mut Vec::new());
-            self.damage(position, Some(position + header.size() as u64), &stop.to_string());
+            self.damage((position, end), is_framed, &stop.to_string());
             return;
         }
         let place = Place {
             position,
-            end: position + header.size() as u64,
+            end,
             base_offset: header.base_offset(),
             last_offset: header.last_offset(),
             leader_epoch: header.leader_epoch(),
@@ -170,7 +173,7 @@ impl Pass<'_> {
         if self.segment.request.records {
             match content(header, batch.bytes) {
                 Content::Sound => {}
-                Content::Wrong(what) => self.damage(position, Some(position + header.size() as u64), &what),
+                Content::Wrong(what) => self.damage((position, end), is_framed, &what),
                 Content::TooLarge(what) => {
                     let note = Finding::new(Level::Note, &self.log, format!("{what}: its records are not looked at"));
                     self.found.push(note.at(position).offset(header.base_offset()));
@@ -223,9 +226,11 @@ impl Pass<'_> {
                 base_offset,
                 leader_epoch: wrong.leader_epoch,
             }),
-            None => {
-                finding.action("--repair takes the batch out of the log").fix(Fix::Remove { from: place.position, to: Some(place.end) })
-            }
+            None => finding.action("--repair takes the batch out of the log").fix(Fix::Remove {
+                from: place.position,
+                to: Some(place.end),
+                is_framed: false,
+            }),
         });
     }
 
@@ -236,7 +241,7 @@ impl Pass<'_> {
         }
     }
 
-    fn damage(&mut self, from: u64, to: Option<u64>, what: &str) {
+    fn damage(&mut self, (from, to): (u64, u64), is_framed: bool, what: &str) {
         self.transactions.doubt(i64::MAX);
         self.state.exact = false;
         if !self.is_settled(from) {
@@ -244,10 +249,19 @@ impl Pass<'_> {
         }
         let finding = Finding::new(Level::Corrupt, &self.log, what).at(from).offset(self.sequence.end());
         let finding = finding.action("restore the segment from a copy; --repair takes these bytes out of the log and keeps them beside");
-        self.found.push(finding.fix(Fix::Remove { from, to }));
+        self.found.push(finding.fix(Fix::Remove { from, to: Some(to), is_framed }));
     }
 
     fn end(&mut self, end: &End) {
+        let fix = Fix::Remove { from: end.position, to: None, is_framed: false };
+        if let Ending::Moving { settled } = self.segment.ending {
+            if end.position < settled {
+                let what = format!("the journal says that the segment holds every batch before {settled}, but one is damaged or missing");
+                let finding = Finding::new(Level::Corrupt, &self.log, what).at(end.position).offset(self.sequence.end());
+                self.found.push(finding.action("restore the segment from a copy").fix(fix));
+            }
+            return;
+        }
         let rest = end.size - end.position;
         let what = match end.tail {
             Tail::Whole => return,
@@ -257,17 +271,12 @@ impl Pass<'_> {
         };
         let action = "--repair cuts it off and keeps the bytes beside";
         let finding = Finding::new(Level::Torn, &self.log, what).at(end.position).offset(self.sequence.end()).action(action);
-        let finding = finding.fix(Fix::Remove { from: end.position, to: None });
+        let finding = finding.fix(fix);
         match self.segment.ending {
             Ending::Still => self.found.push(finding),
             Ending::Sealed => {
                 let action = "a segment follows, so this one was whole: restore it from a copy; --repair cuts it off and keeps the bytes";
                 self.found.push(Finding { level: Level::Corrupt, ..finding.action(action) });
-            }
-            Ending::Moving { settled } if end.position < settled => {
-                let what = format!("the journal says that the segment holds every batch before {settled}, but one is damaged");
-                let finding = Finding::new(Level::Corrupt, &self.log, what).at(end.position).offset(self.sequence.end());
-                self.found.push(finding.action("restore the segment from a copy, or start the broker: it says what it can recover"));
             }
             Ending::Moving { .. } | Ending::Growing => {}
         }

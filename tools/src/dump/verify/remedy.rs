@@ -1,0 +1,86 @@
+//! What `--repair` leaves as it is, and what works instead: by this `--verify` advises, and `--repair` acts.
+
+use super::{Finding, Fix};
+use crate::dump::inputs::{Home, Known};
+use engine::{ids::PartitionId, segment::FileKind};
+
+/// Why `--repair` leaves something as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A broker has the data directory.
+    Running,
+    /// Thalweg was not stopped cleanly: a part of its data is in the journal only.
+    Unclean,
+    /// It would move the end of an active segment, on whose length Thalweg's journal counts.
+    Active,
+    /// A file was named, and not the partition that it belongs to.
+    Alone,
+}
+
+/// What decides about the findings of a partition.
+pub(super) struct Remedy<'a> {
+    pub(super) home: &'a Home,
+    /// It was stopped cleanly.
+    pub(super) is_clean: bool,
+    /// Its last segment.
+    pub(super) active: Option<i64>,
+    /// Up to where Thalweg's journal says that batches reach in that, in bytes.
+    pub(super) vouched: &'a dyn Fn() -> u64,
+}
+
+impl Remedy<'_> {
+    /// Has a finding say what works.
+    pub(super) fn judge(&self, finding: &mut Finding) {
+        let Some(fix) = &finding.fix else { return };
+        let (refusal, action) = match self.home.mark {
+            Some(mark) if moves_the_end(finding, self.active) => (Refusal::Active, self.instead(fix, mark).to_owned()),
+            _ if self.home.holder.is_some() => (Refusal::Running, format!("{}; stop the broker first", finding.action)),
+            Some(_) if !self.is_clean => {
+                let first = "it was not stopped cleanly: first start the broker once, and stop it";
+                (Refusal::Unclean, format!("{}; {first}", finding.action))
+            }
+            _ => return,
+        };
+        (finding.refusal, finding.action) = (Some(refusal), action);
+    }
+
+    /// What is done about damage at the end of Thalweg's log, or in its active segment.
+    fn instead(&self, fix: &Fix, mark: PartitionId) -> &'static str {
+        match fix {
+            Fix::Remove { from, .. } if *from >= (self.vouched)() => {
+                "start the broker: it cuts off what lies behind the end that its journal knows"
+            }
+            // A start looks at headers only, but of the catalog.
+            Fix::Remove { is_framed: true, .. } if mark != PartitionId::CATALOG => {
+                "restore the segment from a copy; the broker serves what lies around it, and once it has begun a later segment and was \
+                 stopped, --repair takes these bytes out"
+            }
+            _ => {
+                "restore the segment from a copy, or start the broker with --accept-loss: it goes on with what lies before the damage, and \
+                 gives up the rest"
+            }
+        }
+    }
+}
+
+/// Of a file that was named alone `--repair` does nothing.
+pub(super) fn alone(mut finding: Finding) -> Finding {
+    if finding.fix.is_some() {
+        finding.refusal = Some(Refusal::Alone);
+        finding.action.push_str("; name the partition's directory for that");
+    }
+    finding
+}
+
+/// True of what would make the active segment shorter, or follows from its being so. A journal's line says where the batches of
+/// that segment end, and a start looks for one there.
+fn moves_the_end(finding: &Finding, active: Option<i64>) -> bool {
+    match (&finding.fix, Known::of(&finding.file)) {
+        (Some(Fix::Remove { .. }), Some(Known::Segment(base_offset, _))) => Some(base_offset) == active,
+        // One that is damaged itself has no offset.
+        (Some(Fix::Aside), Some(Known::Segment(offset, FileKind::Snapshot))) => {
+            finding.offset.is_some() && active.is_some_and(|active| offset > active)
+        }
+        _ => false,
+    }
+}
