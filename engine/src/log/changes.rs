@@ -239,7 +239,7 @@ pub(super) async fn delete_records<D: Disk>(core: &Core<D>, id: PartitionId, bef
 }
 
 /// See [`Log::close`].
-pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
+pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<usize, LogError> {
     let core = &log.core;
     core.is_closing.set(true);
     core.admit_waiting();
@@ -268,8 +268,12 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<(), LogError> {
     core.final_head.set(true);
     core.journal_signal.set();
     core.ended.wait().await;
+    let is_in_journal = |slot: &&Slot<D>| match slot {
+        Slot::Open(partition) => !partition.is_deleted && partition.progress.carried_bytes() > 0,
+        Slot::Closed(unopened) => unopened.recovered.scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty()),
+    };
     match core.has_failed.get() {
-        false => Ok(()),
+        false => Ok(core.slots.borrow().values().filter(is_in_journal).count()),
         true => {
             let source = std::io::Error::other("it failed before the stop was complete");
             Err(LogError::Journal { path: core.config.journal_dir.clone(), source })

@@ -544,12 +544,13 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// A clean stop of this core: everything into the segments, cut and flushed, and heads without bytes. The superblock's
-    /// clean mark is the host's to write once every core has come this far.
+    /// A clean stop of this core: everything into the segments, cut and flushed, and heads without bytes. Returns how many
+    /// partitions that was not possible for: offline ones, whose bytes the last head carries on. The superblock's clean mark is
+    /// the host's to write once every core has come this far with none of these.
     ///
     /// # Errors
-    /// The disk's: the next start then recovers as after a crash. A partition that can't be opened is none: it stays as it is.
-    pub async fn close(&self) -> Result<(), LogError> {
+    /// The disk's: the next start then recovers as after a crash.
+    pub async fn close(&self) -> Result<usize, LogError> {
         changes::close(self).await
     }
 }

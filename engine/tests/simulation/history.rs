@@ -428,10 +428,11 @@ impl History {
         let (logs, disk, config) = (Rc::clone(&broker.logs), self.disk.clone(), self.config.clone());
         self.outside.model.borrow_mut().stopping = true;
         let stopped = executor.spawn(async move {
+            let mut left = 0;
             for log in logs.iter() {
-                log.close().await?;
+                left += log.close().await?;
             }
-            mark_clean(&disk, &config).await
+            if left > 0 { Ok(()) } else { mark_clean(&disk, &config).await }
         });
         let result = drive(executor, &stopped)?;
         self.say(|| format!("-- stopped: {result:?}"));

@@ -33,8 +33,8 @@ pub enum Event {
     Serving,
     /// A core has no connections any more.
     Drained,
-    /// A core's log is closed.
-    Closed,
+    /// A core's log is closed, with so many partitions of which a part is in the journal only.
+    Closed(usize),
     /// A core can't go on.
     Failed(usize, anyhow::Error),
     /// A signal came.
@@ -94,7 +94,7 @@ impl Host {
             // Nothing that the panic may have left half done is used afterwards: the process ends.
             let run = std::panic::AssertUnwindSafe(|| net::run_for_good(run(setup, ordered, events_of_run)));
             let _ = events.send(match std::panic::catch_unwind(run) {
-                Ok(Ok(Ok(()))) => Event::Closed,
+                Ok(Ok(Ok(left))) => Event::Closed(left),
                 Ok(Ok(Err(error))) => Event::Failed(index, error),
                 Ok(Err(error)) => Event::Failed(index, anyhow::Error::from(error).context("io_uring")),
                 Err(_) => Event::Failed(index, anyhow::anyhow!("its thread panicked; please report it")),
@@ -110,7 +110,7 @@ impl Host {
     }
 }
 
-async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, events: Sender<Event>) -> anyhow::Result<()> {
+async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, events: Sender<Event>) -> anyhow::Result<usize> {
     let index = setup.index;
     let disk = UringDisk::new(setup.lock, setup.buffered)?;
     vital(index, "the disk", &events, {
@@ -150,8 +150,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, events: S
     core.connections.close(Duration::from_millis(DRAIN_MS_MAX)).await;
     let _ = events.send(Event::Drained);
     expect(&mut orders, Order::Close).await?;
-    core.log.close().await?;
-    Ok(())
+    Ok(core.log.close().await?)
 }
 
 /// Runs what a core can't go on without: if it fails, or panics, the broker says so and ends.

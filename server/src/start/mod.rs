@@ -25,6 +25,7 @@ use engine::{
 };
 use host::{Event, Host, Order};
 use std::{
+    cell::Cell,
     io::IsTerminal,
     os::fd::AsRawFd,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -107,7 +108,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     broker.all(|event| matches!(event, Event::Serving), None)?;
     screen::serving(&settings.nodes, began.elapsed());
     let stopped = broker.until_stopped();
-    if stopped.is_ok() {
+    let left = stopped?;
+    if left == 0 {
         net::run(async {
             let disk = UringDisk::new(directory.lock.as_raw_fd(), !directory.direct)?;
             tokio::task::spawn_local({
@@ -118,8 +120,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         })
         .context("the clean mark")??;
         println!("thalweg has stopped cleanly");
+    } else {
+        println!("thalweg has stopped. Of {left} offline partitions a part is in the journal only; the log says what to do. The next start recovers");
     }
-    stopped
+    Ok(())
 }
 
 struct Recovered {
@@ -189,8 +193,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Waits for a signal or a failure, and stops all cores.
-    fn until_stopped(&self) -> anyhow::Result<()> {
+    /// Waits for a signal or a failure, and stops all cores. Returns how many partitions could not be completed.
+    fn until_stopped(&self) -> anyhow::Result<usize> {
         loop {
             match self.happened.recv().map_err(|_| anyhow!("the threads of all cores have ended"))? {
                 Event::Failed(core, error) => return Err(error.context(format!("core {core}"))),
@@ -205,7 +209,16 @@ impl Broker {
         self.order(Order::Drain);
         self.all(|event| matches!(event, Event::Drained), Some(deadline))?;
         self.order(Order::Close);
-        self.all(|event| matches!(event, Event::Closed), Some(deadline))
+        let left = Cell::new(0);
+        let closed = |event: &Event| match event {
+            Event::Closed(partitions) => {
+                left.set(left.get() + partitions);
+                true
+            }
+            _ => false,
+        };
+        self.all(closed, Some(deadline))?;
+        Ok(left.get())
     }
 }
 

@@ -19,6 +19,7 @@ use engine::{
 use server::{catalog::Catalog, keeping::KEYS_BYTES_MAX};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     rc::Rc,
 };
 
@@ -50,12 +51,15 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     let starts: Vec<i64> =
         chosen.iter().map(|chosen| open[chosen.core].log.offsets(chosen.id).map_or(0, |offsets| offsets.log_start)).collect();
     watch.says("closing");
+    let mut left = 0;
     for core in open {
-        core.close().await?;
+        left += core.close().await?;
     }
     // Every job has emptied its own; a Kafka that is given this directory would take it for a partition.
     let _ = disk.remove_dir(&home.log().data_dir.join(SCRATCH)).await;
-    mark_clean(&disk, home.log()).await?;
+    if left == 0 {
+        mark_clean(&disk, home.log()).await?;
+    }
     let after = files(&disk, home, &chosen).await?;
     let mut reports = Vec::new();
     for (at, chosen) in chosen.into_iter().enumerate() {
@@ -121,22 +125,22 @@ impl<D: Disk> Open<D> {
         Ok(())
     }
 
-    /// A clean stop of this core.
-    async fn close(mut self) -> Result<()> {
+    /// A clean stop of this core. Returns how many partitions it was not possible for.
+    async fn close(mut self) -> Result<usize> {
+        let mut close = pin!(self.log.close());
         // An error of the lanes ends the stop as well, and says more. One of the stop's own does not end the lanes.
-        let ended = tokio::select! {
+        let closed = tokio::select! {
             biased;
-            ended = &mut self.lanes => ended,
-            Err(error) = self.log.close() => {
-                self.lanes.abort();
-                Ok(Err(error))
-            }
+            ended = &mut self.lanes => match ended {
+                Ok(Ok(())) => close.await,
+                Ok(Err(error)) => Err(error),
+                Err(panic) => return Err(anyhow!("a bug: {panic}; please report it")),
+            },
+            closed = &mut close => closed,
         };
-        match ended {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(anyhow::Error::from(error)),
-            Err(panic) => Err(anyhow!("a bug: {panic}; please report it")),
-        }
+        self.lanes.abort();
+        closed
+            .map_err(anyhow::Error::from)
         .context("the next run or start recovers what was done until here")
     }
 }

@@ -210,7 +210,7 @@ async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) 
     Ok(bytes)
 }
 
-/// Marks the stop as clean, durably, once every core's [`super::Log::close`] has returned.
+/// Marks the stop as clean, durably, once every core's [`super::Log::close`] has returned that no partition is left.
 ///
 /// # Errors
 /// The disk's: the next start then recovers as after a crash.

@@ -127,10 +127,13 @@ impl Target {
             }
             let running = Running { disk, catalog, logs };
             work(&running).await?;
+            let mut left = 0;
             for log in &running.logs {
-                log.close().await?;
+                left += log.close().await?;
             }
-            mark_clean(&running.disk, log).await?;
+            if left == 0 {
+                mark_clean(&running.disk, log).await?;
+            }
             Ok(())
         })
     }
