@@ -49,7 +49,7 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         let there = Seen::of(&kafka)?;
         let mut ours = Broker::prepare(scratch, options(Kind::Thalweg))?;
         let running = import(kafka.data(), ours.data(), &[])?.output_of_failure()?;
-        ensure!(running.contains("a broker uses"), "{running}");
+        ensure!(running.contains("is in use by"), "{running}");
         kafka.stop()?;
 
         let source = hashes(kafka.data())?;
@@ -69,7 +69,7 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         goes_on(scratch, &ours, &there, "Thalweg")?;
         let here = Seen::of(&ours)?;
         let refused = export(ours.data(), &scratch.path().join("none"), &[])?.output_of_failure()?;
-        ensure!(refused.contains("a broker uses"), "{refused}");
+        ensure!(refused.contains("is in use by"), "{refused}");
         ours.stop()?;
 
         let source = hashes(ours.data())?;
@@ -147,7 +147,7 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
             ensure!(!to.exists(), "nothing is written");
             Ok(())
         };
-        refused(&[], "a broker uses")?;
+        refused(&[], "is in use by")?;
         let mut killed = Broker::start(scratch, options(Kind::Thalweg))?;
         killed.kill()?;
         let said = export(killed.data(), &to, &[])?.output_of_failure()?;

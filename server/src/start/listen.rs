@@ -89,17 +89,26 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
 }
 
 fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
-    let began = Instant::now();
+    let (began, mut waits) = (Instant::now(), false);
     loop {
-        match bind_one(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => match port::owner(address.port()) {
-                Owner::Nobody => thread::sleep(PORT_RETRY),
-                // One that is being stopped, or was killed and is not gone yet.
-                Owner::Process { name, .. } if name == BROKER && began.elapsed() < BROKER_WAIT => thread::sleep(PORT_RETRY),
-                Owner::Process { .. } | Owner::User(_) => return Err(error),
-            },
+        let taken = match bind_one(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => error,
             bound => return bound,
+        };
+        let owner = port::owner(address.port());
+        let is_leaving = match &owner {
+            Owner::Nobody => true,
+            // One that is being stopped, or was killed and is not gone yet.
+            Owner::Process { name, .. } => name == BROKER && began.elapsed() < BROKER_WAIT,
+            Owner::User(_) => false,
+        };
+        if !is_leaving {
+            return Err(taken);
         }
+        if !std::mem::replace(&mut waits, true) {
+            tracing::warn!("{address} is taken: {owner}; waiting for it");
+        }
+        thread::sleep(PORT_RETRY);
     }
 }
 
