@@ -7,6 +7,7 @@ use crate::{
     cold_reads::ColdReads,
     connections::Connections,
     controller::Controller,
+    failed_reads::FailedReads,
     groups::coordinator::{self, Coordinator},
     keeping::Tallies,
     metrics::Counters,
@@ -52,6 +53,8 @@ pub struct Core {
     pub connections: Rc<Connections>,
     /// What it has counted.
     pub counters: Counters,
+    /// Where reads have failed.
+    pub failed_reads: FailedReads,
     /// What retention and compaction have done.
     pub tallies: Rc<Tallies>,
     /// Raised when the broker stops: whoever waits for something that may not come answers with what there is.
@@ -159,6 +162,7 @@ impl Core {
             groups,
             connections: Rc::default(),
             counters: Counters::default(),
+            failed_reads: FailedReads::default(),
             tallies: Rc::default(),
             stopping: Signal::default(),
             fetches: Cell::new(0),

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod controller;
 pub mod core;
 pub mod errors;
+pub mod failed_reads;
 pub mod groups;
 pub mod keeping;
 pub mod large_produce;

@@ -2,8 +2,12 @@
 //! has both, neither starts there. And who has it, without touching it: taking it, even for a moment, could make a start fail.
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, fcntl_lock, flock};
+use rustix::{
+    fs::{FlockOperation, fcntl_lock, flock},
+    io::Errno,
+};
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{Seek, Write},
     os::{
@@ -20,7 +24,7 @@ pub const FILE: &str = ".lock";
 /// Where the kernel lists the locks of all processes.
 const LOCKS: &str = "/proc/locks";
 /// How long the lock of a process that has ended is waited for: its I/O holds it until the kernel has finished it.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The lock of a stopped broker's directory; it ends when this is dropped.
 pub struct Lock {
@@ -62,17 +66,40 @@ fn take(data_dir: &Path, options: &OpenOptions, operation: FlockOperation, remed
         return Ok(Lock { file: None });
     }
     let file = options.open(&path).with_context(|| format!("can't open {}: run this as the user of that broker", path.display()))?;
-    let began = Instant::now();
+    let (began, mut waits) = (Instant::now(), false);
     // Both or none: who has got the first only tries again, or closes the file.
-    while flock(&file, operation).is_err() || fcntl_lock(&file, operation).is_err() {
+    while let Err(error) = flock(&file, operation).and_then(|()| fcntl_lock(&file, operation)) {
+        if !matches!(error, Errno::WOULDBLOCK | Errno::ACCESS) {
+            bail!("{} can't be locked: {error}", path.display());
+        }
         let holder = holder(data_dir);
         if holder.is_some_and(Holder::is_running) || began.elapsed() > WAIT_MAX {
-            let holder = holder.map(|holder| format!(" (process {})", holder.pid)).unwrap_or_default();
-            bail!("a broker uses {}{holder}: {remedy}", data_dir.display());
+            bail!("{} is in use by {}: {remedy}", data_dir.display(), name_of(data_dir, holder));
+        }
+        if !std::mem::replace(&mut waits, true) {
+            say_waiting(data_dir, holder);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(Lock { file: Some(file) })
+}
+
+/// Says that the lock is waited for: else that looks like a process that hangs.
+pub fn say_waiting(data_dir: &Path, holder: Option<Holder>) {
+    tracing::warn!("{} is in use by {}: waiting for it, {} s at most", data_dir.display(), name_of(data_dir, holder), WAIT_MAX.as_secs());
+}
+
+/// A holder for people.
+#[must_use]
+pub fn name_of(data_dir: &Path, holder: Option<Holder>) -> String {
+    // btrfs names another device than the kernel's list of locks: then who has signed last.
+    let holder = holder.or_else(|| signer(data_dir));
+    holder.map_or_else(|| "another process".into(), |holder| holder.to_string())
+}
+
+fn signer(data_dir: &Path) -> Option<Holder> {
+    let pid = std::fs::read_to_string(data_dir.join(FILE)).ok()?.trim().parse().ok()?;
+    Some(Holder { pid }).filter(|holder| holder.is_running())
 }
 
 /// Writes our process into a lock file, for whoever finds it locked. It is not needed for anything else.
@@ -94,6 +121,16 @@ impl Holder {
         // `1234 (thalweg) Z 1 …`: the name may hold anything, a `)` too.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pid = self.pid;
+        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+            Ok(name) if self.is_running() => write!(f, "process {pid} ({})", name.trim()),
+            _ => write!(f, "process {pid}, which has ended, but not its I/O"),
+        }
     }
 }
 
@@ -156,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_is_named() {
+        let own = Holder { pid: std::process::id().into() };
+        let name = own.to_string();
+        assert!(name.starts_with(&format!("process {} (", own.pid)) && name.ends_with(')'), "{name}");
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(name_of(directory.path(), None), "another process");
+        sign(&File::create(directory.path().join(FILE)).expect("created"));
+        assert_eq!(name_of(directory.path(), None), name);
+    }
+
+    #[test]
     fn a_process_that_has_ended_does_not_run() {
         let mut child = std::process::Command::new("true").spawn().expect("started");
         let holder = Holder { pid: child.id().into() };
@@ -163,6 +211,7 @@ mod tests {
         while holder.is_running() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        assert_eq!(holder.to_string(), format!("process {}, which has ended, but not its I/O", holder.pid));
         child.wait().expect("ended");
         assert!(!holder.is_running());
     }

@@ -234,3 +234,37 @@ fn a_named_port_that_is_taken_is_an_error_and_the_default_one_is_not() {
     child.wait().unwrap();
     assert!(screen.iter().any(|line| line.trim_start().starts_with("metrics") && line.ends_with("none")), "{screen:?}");
 }
+
+#[test]
+fn a_damaged_batch_is_counted_at_every_read_and_named_in_the_log_once() {
+    let data = data_dir();
+    let config = data.path().join("thalweg.toml");
+    std::fs::write(&config, "log.segment.bytes = 1048576\n").unwrap();
+    let log = data.path().join("broker.log");
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let begin = |data| Broker::start_logging(data, &options, std::fs::File::options().create(true).append(true).open(&log).unwrap().into());
+
+    let mut broker = begin(tempfile::tempdir_in(data.path()).unwrap());
+    let mut client = broker.connect();
+    client.topic("damaged");
+    for offset in 0..3 {
+        assert_eq!(produced(&client.call(PRODUCE, 7, &produce("damaged", 0, -1, &batch(&vec![3; 900_000])))), (0, offset));
+    }
+    assert!(broker.stop().0);
+    let sealed = broker.files("damaged-0").join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&sealed).unwrap();
+    bytes[16] ^= 1;
+    std::fs::write(&sealed, bytes).unwrap();
+
+    let directory = std::mem::replace(&mut broker.data, data_dir());
+    let broker = begin(directory);
+    let mut client = broker.connect();
+    for _ in 0..3 {
+        assert_eq!(fetched(&client.call(FETCH, 11, &fetch("damaged", &[0], Fetch::default())))[0].1, CORRUPT_MESSAGE);
+    }
+    scrape_when(&broker, "thalweg_corrupt_reads_total", 3.0);
+    let said = std::fs::read_to_string(&log).unwrap();
+    let named: Vec<&str> = said.lines().filter(|line| line.contains("damaged-0 can't be read")).collect();
+    let [line] = named[..] else { panic!("{said}") };
+    assert!(line.contains("is corrupt at byte 0") && line.contains("segment-dump --verify"), "{line}");
+}

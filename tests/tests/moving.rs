@@ -16,6 +16,7 @@ use thalweg_tests::paths;
 use thalweg_tests::process::{Process, output};
 use thalweg_tests::records::same_lines;
 use thalweg_tests::scratch::Scratch;
+use thalweg_tests::wire::{Wire, batch_of_one};
 
 /// Read by a group.
 const PLAIN: &str = "plain";
@@ -49,7 +50,7 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         let there = Seen::of(&kafka)?;
         let mut ours = Broker::prepare(scratch, options(Kind::Thalweg))?;
         let running = import(kafka.data(), ours.data(), &[])?.output_of_failure()?;
-        ensure!(running.contains("a broker uses"), "{running}");
+        ensure!(running.contains("is in use by"), "{running}");
         kafka.stop()?;
 
         let source = hashes(kafka.data())?;
@@ -69,7 +70,7 @@ fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka(
         goes_on(scratch, &ours, &there, "Thalweg")?;
         let here = Seen::of(&ours)?;
         let refused = export(ours.data(), &scratch.path().join("none"), &[])?.output_of_failure()?;
-        ensure!(refused.contains("a broker uses"), "{refused}");
+        ensure!(refused.contains("is in use by"), "{refused}");
         ours.stop()?;
 
         let source = hashes(ours.data())?;
@@ -147,7 +148,7 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
             ensure!(!to.exists(), "nothing is written");
             Ok(())
         };
-        refused(&[], "a broker uses")?;
+        refused(&[], "is in use by")?;
         let mut killed = Broker::start(scratch, options(Kind::Thalweg))?;
         killed.kill()?;
         let said = export(killed.data(), &to, &[])?.output_of_failure()?;
@@ -181,6 +182,46 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
         ensure!(said.contains("is damaged at byte") && said.contains("--repair"), "{said}");
         let said = import(&copy, &target, &["--topics", "stamped,compacted"])?.output_of_success()?;
         ensure!(said.contains("imported into"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_partition_that_is_not_whole_in_its_segments_is_not_exported_in_part() {
+    thalweg_tests::run("moving-offline", |scratch| {
+        let mut ours = Broker::start(scratch, Options { cores: 1, ..options(Kind::Thalweg) })?;
+        let send = |ours: &Broker, topic: &str, value: &[u8]| -> Result<()> {
+            let (error, _) = Wire::connect_to_leader(&ours.bootstrap(), topic, 0, WITHIN)?.produce(topic, 0, &batch_of_one(value))?;
+            ensure!(error == 0, "{topic}: error {error}");
+            Ok(())
+        };
+        for topic in [PLAIN, MIXED] {
+            Admin::new(&ours.bootstrap())?.create(topic, 1, &[])?;
+            send(&ours, topic, &[7; 40_000])?;
+        }
+        ours.stop()?;
+        ours.launch()?;
+        send(&ours, PLAIN, b"in the journal only")?;
+        ours.kill()?;
+        let log = |topic: &str| ours.data().join(format!("{topic}-0/00000000000000000000.log"));
+        let (plain, mixed) = (log(PLAIN), log(MIXED));
+        let mut bytes = std::fs::read(&plain)?;
+        bytes[..4_096].fill(0);
+        std::fs::write(&plain, &bytes)?;
+        // The partition can't be opened; the stop is clean nonetheless.
+        ours.launch()?;
+        ours.stop()?;
+
+        let to = scratch.path().join("out");
+        let said = export(ours.data(), &to, &[])?.output_of_failure()?;
+        ensure!(said.contains(&format!("{PLAIN}-0 are in the journal only")) && said.contains("--accept-loss"), "{said}");
+        ensure!(!to.exists(), "nothing is written");
+        let said = export(ours.data(), &to, &["--topics", MIXED, "--dry-run"])?.output_of_success()?;
+        ensure!(said.contains(MIXED), "{said}");
+        // Cut at a batch's end a log is whole by itself: only the journal knows that there was more.
+        std::fs::File::options().write(true).open(&mixed)?.set_len(0)?;
+        let said = export(ours.data(), &to, &["--topics", MIXED])?.output_of_failure()?;
+        ensure!(said.contains("has no batch at byte 0") && said.contains("--accept-loss") && !to.exists(), "{said}");
         Ok(())
     });
 }

@@ -167,6 +167,7 @@ async fn read(
         Ok(plan) => Ok((core.log.offsets(id).unwrap_or(offsets), plan)),
         Err(error) => {
             tracing::debug!(partition = id.0, offset = wanted.request.fetch_offset, "fetch: {error}");
+            core.read_failed(id, &error);
             Err(Unread { error: errors::of_read(&error), offsets: Some(offsets), leader: None })
         }
     }

@@ -243,8 +243,7 @@ impl Assembly {
 
     fn finish(mut self) -> Result<Reply, Refused> {
         self.flush();
-        let length =
-            i32::try_from(self.bytes - 4).map_err(|_| Refused::TooLarge { api: format!("{:?}", ApiKey::Fetch), bytes: self.bytes })?;
+        let length = i32::try_from(self.bytes - 4).map_err(|_| Refused::too_large(ApiKey::Fetch, self.bytes))?;
         if let Some(Part::Bytes(first)) = self.parts.first_mut() {
             let mut with_length = BytesMut::from(std::mem::take(first));
             with_length[..4].copy_from_slice(&length.to_be_bytes());

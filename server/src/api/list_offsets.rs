@@ -74,7 +74,10 @@ async fn find(core: &Rc<Core>, version: i16, topic: &str, request: &ListOffsetsP
         timestamp => TimeQuery::AtOrAfter(timestamp),
     };
     let end = if committed { offsets.last_stable } else { offsets.high_watermark };
-    let found = core.log.offset_for(id, query).await.map_err(|error| errors::of_read(&error))?;
+    let found = core.log.offset_for(id, query).await.map_err(|error| {
+        core.read_failed(id, &error);
+        errors::of_read(&error)
+    })?;
     let found = found.filter(|(_, offset)| *offset < end);
     Ok(found.map_or((-1, -1, -1), |(timestamp, offset)| (timestamp, offset, epoch_of(core, id, offset, offsets.leader_epoch))))
 }

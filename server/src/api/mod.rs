@@ -275,7 +275,7 @@ fn encode<R: Encodable + HeaderVersion>(context: &RequestContext, response: &R) 
     let flexible = R::header_version(context.version) >= 1;
     let bytes = response.compute_size(context.version).map_err(broken)? + 9;
     if bytes > ANSWER_BYTES_MAX {
-        return Err(Refused::TooLarge { api: format!("{:?}", context.api), bytes });
+        return Err(Refused::too_large(context.api, bytes));
     }
     let mut out = BytesMut::with_capacity(bytes);
     out.extend_from_slice(&[0; 4]);

@@ -145,3 +145,10 @@ pub enum Refused {
     #[error("the broker is stopping")]
     Stopping,
 }
+
+impl Refused {
+    /// [`Refused::TooLarge`] of one of Kafka's APIs.
+    pub(super) fn too_large(api: ApiKey, bytes: usize) -> Refused {
+        Refused::TooLarge { api: format!("{api:?}"), bytes }
+    }
+}

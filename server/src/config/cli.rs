@@ -68,7 +68,7 @@ pub struct Cli {
     /// Go on without O_DIRECT if the filesystem has none. Slower, and it shares the page cache with everything else.
     #[arg(long)]
     pub allow_buffered: bool,
-    /// Start although the journal is damaged, without what is behind the damage.
+    /// Start although the journal, or the active segment of a partition, is damaged, and cut off what is behind the damage.
     #[arg(long)]
     pub accept_loss: bool,
     /// Where /metrics (Prometheus) and /health are served, or `off` [default: 127.0.0.1:9644; if that is taken, the broker

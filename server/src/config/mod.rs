@@ -26,6 +26,8 @@ const METRICS_HOST: &str = "127.0.0.1";
 const METRICS_PORT: u16 = 9644;
 /// The smallest journal of a core, in bytes.
 const JOURNAL_BYTES_MIN: u64 = 1 << 20;
+/// The largest, in bytes: beyond it a slip of the pen is likelier, and a start reads all of it.
+const JOURNAL_BYTES_MAX: u64 = 1 << 40;
 
 /// Everything that a start needs to know.
 #[derive(Clone, Debug)]
@@ -258,7 +260,12 @@ impl Given {
         let journal_bytes = match self.own.get("journal_size") {
             None => defaults.journal_bytes,
             Some(text) => {
-                size::parse(text).with_context(|| format!("journal_size = {text:?}: write it like 64MiB or 1GiB"))?.max(JOURNAL_BYTES_MIN)
+                let bytes = size::parse(text).with_context(|| format!("journal_size = {text:?}: write it like 64MiB or 1GiB"))?;
+                if !(JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX).contains(&bytes) {
+                    let (min, max) = (size::show(JOURNAL_BYTES_MIN), size::show(JOURNAL_BYTES_MAX));
+                    bail!("journal_size = {text:?}: it is {min} to {max} for each core");
+                }
+                bytes
             }
         };
         Ok(LogConfig {

@@ -88,6 +88,8 @@ fn wrong_values_say_what_is_right() {
         ("cores = 100000", "CPUs"),
         ("core_ports = [1, 2, 3, 4, 5, 6, 7, 8, 9]", "one port per core"),
         ("journal_size = \"big\"", "64MiB"),
+        ("journal_size = \"1\"", "1 MiB to 1 TiB"),
+        ("journal_size = \"2TiB\"", "1 MiB to 1 TiB"),
         ("listen = \"SSL://x:1\"", "PLAINTEXT"),
         ("num.partitions = 0", "num.partitions"),
         ("validate = \"no\"", "strict"),

@@ -96,7 +96,7 @@ families! {
     PRODUCERS "thalweg_producers" Gauge ["core"] "Idempotent producers that are remembered, of all partitions together.";
     PRODUCERS_MAX "thalweg_partition_producers_max" Gauge ["core"] "The bound of one partition: the oldest are forgotten.";
     PARTITIONS "thalweg_partitions" Gauge ["core"] "Partitions of the core, the broker's own included.";
-    OFFLINE "thalweg_offline_partitions" Gauge ["core"] "Partitions that take no appends until the next start, because a write of theirs failed.";
+    OFFLINE "thalweg_offline_partitions" Gauge ["core"] "Partitions that take no appends until the next start: a write of theirs failed, or they can't be opened.";
     CORRUPT_READS "thalweg_corrupt_reads_total" Counter [] "Fetches that found a corrupt batch on disk.";
 
     GROUPS "thalweg_groups" Gauge ["core"] "Groups that the core coordinates.";

@@ -26,7 +26,9 @@ pub fn complaints(cores: &[Option<CoreHealth>]) -> Vec<String> {
                     complaints.push(format!("the journal of core {core} has failed"));
                 }
                 if health.offline > 0 {
-                    complaints.push(format!("{} partitions of core {core} are offline after a failed write; see the log", health.offline));
+                    let offline = health.offline;
+                    let why = "a write of theirs failed, or they can't be opened; see the log";
+                    complaints.push(format!("{offline} partitions of core {core} are offline: {why}"));
                 }
             }
         }

@@ -10,7 +10,7 @@ use rustix::{
 };
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, Instant},
@@ -18,8 +18,6 @@ use std::{
 
 /// The oldest kernel.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-/// How long a start waits for the lock: the I/O of a killed broker holds it until it has ended.
-const LOCK_SECONDS_MAX: u64 = 5;
 /// Open files below which the start screen says so.
 const OPEN_FILES_LOW: u64 = 65_536;
 /// Locked memory below which the start screen says so: rings of many cores are charged to it before Linux 5.12.
@@ -86,14 +84,14 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
     for path in [path, &config.journal_dir] {
         std::fs::create_dir_all(path).map_err(|error| not_writable(path, &error))?;
     }
-    let mut lock = OpenOptions::new()
+    let lock = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(path.join(lock::FILE))
         .map_err(|error| not_writable(path, &error))?;
-    take_lock(&mut lock, path)?;
+    take_lock(&lock, path)?;
     let mut direct = true;
     for path in [path, &config.journal_dir] {
         direct &= has_direct(path, allow_buffered)?;
@@ -102,18 +100,20 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
     Ok(Directory { lock, direct, filesystem, warnings })
 }
 
-fn take_lock(lock: &mut File, path: &Path) -> anyhow::Result<()> {
-    let began = Instant::now();
-    while let Err(error) = flock(&*lock, FlockOperation::NonBlockingLockExclusive) {
+/// Also waits for a process that runs: it may be a broker that is being stopped.
+fn take_lock(lock: &File, path: &Path) -> anyhow::Result<()> {
+    let (began, mut waits) = (Instant::now(), false);
+    while let Err(error) = flock(lock, FlockOperation::NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
             bail!("{} can't be locked: {error}", path.display());
         }
-        if began.elapsed() > Duration::from_secs(LOCK_SECONDS_MAX) {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            let holder = holder.trim();
-            let holder = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
-            bail!("another broker{holder} uses {}: stop it, or choose another directory with --data-dir", path.display());
+        let holder = lock::holder(path);
+        if began.elapsed() > lock::WAIT_MAX {
+            let holder = lock::name_of(path, holder);
+            bail!("{} is in use by {holder}: stop it, or choose another directory with --data-dir", path.display());
+        }
+        if !std::mem::replace(&mut waits, true) {
+            lock::say_waiting(path, holder);
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -79,7 +79,7 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
             }
             // A machine without IPv6 still is localhost.
             Err(error) if host == "localhost" && address.is_ipv6() && is_absent(&error) => {}
-            Err(error) => return Err(explain(error, address, core)),
+            Err(error) => return Err(explain(error, address).context(format!("core {core}"))),
         }
     }
     if bound.sockets.is_empty() {
@@ -89,17 +89,26 @@ fn bind_core(host: &str, addresses: &[IpAddr], core: usize, port: u16, until: In
 }
 
 fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
-    let began = Instant::now();
+    let (began, mut waits) = (Instant::now(), false);
     loop {
-        match bind_one(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => match port::owner(address.port()) {
-                Owner::Nobody => thread::sleep(PORT_RETRY),
-                // One that is being stopped, or was killed and is not gone yet.
-                Owner::Process { name, .. } if name == BROKER && began.elapsed() < BROKER_WAIT => thread::sleep(PORT_RETRY),
-                Owner::Process { .. } | Owner::User(_) => return Err(error),
-            },
+        let taken = match bind_one(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => error,
             bound => return bound,
+        };
+        let owner = port::owner(address.port());
+        let is_leaving = match &owner {
+            Owner::Nobody => true,
+            // One that is being stopped, or was killed and is not gone yet.
+            Owner::Process { name, .. } => name == BROKER && began.elapsed() < BROKER_WAIT,
+            Owner::User(_) => false,
+        };
+        if !is_leaving {
+            return Err(taken);
         }
+        if !std::mem::replace(&mut waits, true) {
+            tracing::warn!("{address} is taken: {owner}; waiting for it");
+        }
+        thread::sleep(PORT_RETRY);
     }
 }
 
@@ -121,7 +130,7 @@ impl Sockets {
     /// Another process was faster.
     pub fn listen(self) -> anyhow::Result<Vec<Listener>> {
         let listen = |(address, socket): (SocketAddr, Socket)| {
-            socket.listen(BACKLOG).map_err(|error| explain(error, address, 0))?;
+            socket.listen(BACKLOG).map_err(|error| explain(error, address))?;
             Ok(Listener::new(socket.into()))
         };
         self.sockets.into_iter().map(listen).collect()
@@ -147,7 +156,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
-fn explain(error: io::Error, address: SocketAddr, core: usize) -> anyhow::Error {
+fn explain(error: io::Error, address: SocketAddr) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {} is taken: {}. Stop it, or choose another port with --listen HOST:PORT; core N takes PORT + N, and --cores 1 \
@@ -161,5 +170,5 @@ fn explain(error: io::Error, address: SocketAddr, core: usize) -> anyhow::Error 
         }
         _ => format!("can't listen on {address}"),
     };
-    anyhow!("core {core}: {remedy} ({error})")
+    anyhow!("{remedy} ({error})")
 }

@@ -45,14 +45,15 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    // Before any thread exists, so that every thread has them blocked.
-    signals::block()?;
     let limits = checks::raise_limits();
     checks::io_uring()?;
     let sockets = listen::bind(&config.listen_host, &config.ports)?;
     let ports: Vec<u16> = sockets.iter().map(|sockets| sockets.port).collect();
     let scraped = listen::metrics(&config.metrics)?;
     let directory = checks::directories(&config.log, config.allow_buffered)?;
+    // Until here, while a port or the lock is waited for, a signal ends the process. Before any thread exists, so that every
+    // thread has them blocked.
+    signals::block()?;
     let mut settings = config.settings.clone();
     settings.nodes = config.nodes(&ports);
     let mailboxes = core::mesh(config.cpus.len());

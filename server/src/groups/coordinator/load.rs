@@ -40,13 +40,18 @@ pub(super) fn begin(core: &Rc<Core>, index: ShardIndex, id: PartitionId) {
     core.groups.shards.borrow_mut().insert(index, shard);
     let core = Rc::clone(core);
     tokio::task::spawn_local(async move {
-        let mut wait = RETRY_MIN;
+        let (mut wait, mut said) = (RETRY_MIN, String::new());
         loop {
             match read(&core, id).await {
                 Ok(replay) => return ready(&core, index, replay),
                 Err(LoadError::Missing) => tracing::debug!("{OFFSETS_TOPIC}-{index} is not there yet"),
                 Err(error) => {
-                    tracing::error!("the groups of {OFFSETS_TOPIC}-{index} can't be loaded, trying again: {error}");
+                    let error = error.to_string();
+                    // A partition that can't be opened stays so: once is enough.
+                    if error != said {
+                        tracing::error!("the groups of {OFFSETS_TOPIC}-{index} can't be loaded, trying again: {error}");
+                        said = error;
+                    }
                     failed(&core, index);
                 }
             }

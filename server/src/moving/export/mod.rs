@@ -26,7 +26,7 @@ use crate::{
     config::{Cli, Config, ExportArgs, size},
     progress::Progress,
 };
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use engine::segment::{FileKind, parse_file_name};
 use script::Topic;
 use std::{
@@ -117,11 +117,12 @@ impl Plan {
             notes: Vec::new(),
         };
         for topic in chosen.iter().filter_map(|name| source.catalog.topic(name)) {
+            let leave_out = || format!("{} can't be exported; --topics exports others", topic.name);
             let mut topic_bytes = 0;
-            for (index, from) in source.directories(&topic.name)?.into_iter().enumerate() {
+            for (index, from) in source.directories(&topic.name).with_context(leave_out)?.into_iter().enumerate() {
                 let (first, bytes) = logs(&from)?;
                 topic_bytes += bytes;
-                let log_start = source.log_starts.get(&topic.partitions[index].id).copied().unwrap_or(0);
+                let log_start = source.log_start(topic.partitions[index].id);
                 if log_start > first {
                     plan.log_starts.push((topic.name.clone(), index, log_start));
                 }

@@ -7,10 +7,12 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use engine::{
-    journal::{Chain, FRAME_HEADER_BYTES, Found, FrameHeader, Superblock, Which, check, decode, file_path, superblock_path},
+    batch::{HEADER_BYTES, Scanner, Step},
+    journal::{Chain, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode, file_path, superblock_path},
     kafka::CLEAN_SHUTDOWN,
     log::catalog_spec,
     partition::PartitionId,
+    segment::{FileKind, file_name},
 };
 use std::{
     collections::BTreeMap,
@@ -26,9 +28,18 @@ pub(super) struct Stopped {
     pub(super) path: PathBuf,
     /// Its topics and their configs.
     pub(super) catalog: Catalog,
-    /// The first offset that is to be read, of each partition.
-    pub(super) log_starts: BTreeMap<PartitionId, i64>,
+    journaled: BTreeMap<PartitionId, Journaled>,
     _lock: Lock,
+}
+
+/// What the journals say of a partition.
+#[derive(Default)]
+struct Journaled {
+    /// The first offset that is to be read.
+    log_start: i64,
+    line: Option<Line>,
+    /// Bytes that may be in no segment: of a partition that was offline when the broker stopped.
+    bytes: u64,
 }
 
 impl Stopped {
@@ -47,31 +58,79 @@ impl Stopped {
                 path.display()
             );
         }
+        let mut journaled = BTreeMap::new();
+        for core in 0..superblock.journals as usize {
+            journaled.append(&mut journal(journal_dir, core, &superblock)?);
+        }
+        let mut stopped = Stopped { path: path.to_path_buf(), catalog: Catalog::default(), journaled, _lock: lock };
+        stopped.check_whole(&catalog_dir, catalog_spec().id)?;
         let mut batches = Vec::new();
         each_batch(&catalog_dir, false, |_, bytes| {
             batches.extend_from_slice(bytes);
             Ok(())
         })?;
-        let catalog = Catalog::from_bytes(&batches)?;
-        let mut log_starts = BTreeMap::new();
-        for core in 0..superblock.journals as usize {
-            for (partition, offset) in journal(journal_dir, core, &superblock)? {
-                let start = log_starts.entry(partition).or_insert(offset);
-                *start = offset.max(*start);
-            }
-        }
-        Ok(Stopped { path: path.to_path_buf(), catalog, log_starts, _lock: lock })
+        stopped.catalog = Catalog::from_bytes(&batches)?;
+        Ok(stopped)
     }
 
-    /// The directories of a topic's partitions, in order.
+    /// The directories of a topic's partitions, in order: all of their data is in their segments.
     pub(super) fn directories(&self, topic: &str) -> Result<Vec<PathBuf>> {
-        let count = self.catalog.topic(topic).map_or(0, |topic| topic.partitions.len());
-        let directories: Vec<PathBuf> = (0..count).map(|index| self.path.join(format!("{topic}-{index}"))).collect();
-        match directories.iter().find(|directory| !directory.is_dir()) {
-            Some(missing) => bail!("{} is missing, although the catalog has it: restore it from a copy", missing.display()),
-            None => Ok(directories),
+        let mut directories = Vec::new();
+        for (index, partition) in self.catalog.topic(topic).into_iter().flat_map(|topic| &topic.partitions).enumerate() {
+            let directory = self.path.join(format!("{topic}-{index}"));
+            if !directory.is_dir() {
+                bail!("{} is missing, although the catalog has it: restore it from a copy", directory.display());
+            }
+            self.check_whole(&directory, partition.id)?;
+            directories.push(directory);
+        }
+        Ok(directories)
+    }
+
+    /// The first offset of a partition that is to be read.
+    pub(super) fn log_start(&self, id: PartitionId) -> i64 {
+        self.journaled.get(&id).map_or(0, |journaled| journaled.log_start)
+    }
+
+    /// A clean stop leaves a partition that is offline as it is: one of which a write has failed, or that could not be opened.
+    fn check_whole(&self, directory: &Path, id: PartitionId) -> Result<()> {
+        let Some(Journaled { line, bytes, .. }) = self.journaled.get(&id) else { return Ok(()) };
+        if *bytes > 0 {
+            bail!(
+                "{bytes} bytes of {} are in the journal only: it was offline when its broker stopped, after a failed write, or because its active \
+                 segment is damaged. Start thalweg on it, so that it writes them; if its log says that the partition can't be opened, restore the \
+                 segment, or start with --accept-loss, without what is behind the damage. Stop it with SIGTERM, and export then",
+                directory.display()
+            );
+        }
+        let Some(line) = line.filter(|line| line.batch_start > 0) else { return Ok(()) };
+        let path = directory.join(file_name(line.segment_base, FileKind::Log));
+        let end = end_below(&path, &line).map_err(|error| failed("read", &path, error))?;
+        if end < u64::from(line.batch_start) {
+            bail!(
+                "{} has no batch at byte {end}, where the journal says that batches reach to {}. Restore it; or start thalweg on it with \
+                 --accept-loss, to go on without what is behind the damage, stop it with SIGTERM, and export then",
+                path.display(),
+                line.batch_start
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Where the batches of an active segment end, by their headers, or a position behind those that its line vouches for.
+fn end_below(path: &Path, line: &Line) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let (mut scanner, mut header) = (Scanner::new(0, line.segment_base, i32::MIN), Vec::new());
+    while scanner.position < u64::from(line.batch_start) {
+        let left = size.saturating_sub(scanner.position);
+        let is_there = read_at(&file, scanner.position, left.min(HEADER_BYTES as u64) as usize, &mut header)?;
+        if !is_there || !matches!(scanner.step_header(&header, left), Step::Batch(_)) {
+            break;
         }
     }
+    Ok(scanner.position)
 }
 
 fn superblock(journal_dir: &Path, data_dir: &Path) -> Result<Superblock> {
@@ -86,51 +145,59 @@ fn superblock(journal_dir: &Path, data_dir: &Path) -> Result<Superblock> {
     Superblock::newest(&bytes).map(|(_, found)| found).with_context(|| format!("{} is damaged", path.display()))
 }
 
-/// The log starts that a core's journal says: of its file with the newest complete head.
-fn journal(journal_dir: &Path, core: usize, superblock: &Superblock) -> Result<Vec<(PartitionId, i64)>> {
-    let mut best: Option<(u64, Vec<(PartitionId, i64)>)> = None;
+/// What a core's journal says: its file with the newest complete head.
+fn journal(journal_dir: &Path, core: usize, superblock: &Superblock) -> Result<BTreeMap<PartitionId, Journaled>> {
+    let mut best: Option<Generation> = None;
     for which in [Which::A, Which::B] {
         let path = file_path(journal_dir, core, which);
         let found = journal_file(&path, core, superblock).map_err(|error| failed("read", &path, error))?;
-        if let Some((generation, starts)) = found
-            && best.as_ref().is_none_or(|(best, _)| *best < generation)
+        if let Some(found) = found
+            && best.as_ref().is_none_or(|best| best.0 < found.0)
         {
-            best = Some((generation, starts));
+            best = Some(found);
         }
     }
     let missing =
         || format!("the journal of core {core} in {} has no complete head: start thalweg on it, and stop it", journal_dir.display());
-    best.map(|(_, starts)| starts).with_context(missing)
+    best.map(|(_, journaled)| journaled).with_context(missing)
 }
 
-/// Generation and log starts of a journal file.
-type Generation = (u64, Vec<(PartitionId, i64)>);
+/// Generation and content of a journal file.
+type Generation = (u64, BTreeMap<PartitionId, Journaled>);
 
 /// What one file holds: its frames in sequence, up to the first that isn't one.
 fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result<Option<Generation>> {
     let file = File::open(path)?;
-    let (mut offset, mut starts, mut chain, mut bytes) = (0, Vec::new(), Chain::default(), Vec::new());
+    let mut journaled = BTreeMap::<PartitionId, Journaled>::new();
+    let (mut offset, mut chain, mut frame) = (0, Chain::default(), Vec::new());
     loop {
-        if !read_at(&file, offset, FRAME_HEADER_BYTES, &mut bytes)? {
+        if !read_at(&file, offset, FRAME_HEADER_BYTES, &mut frame)? {
             break;
         }
-        let Some(header) = FrameHeader::peek(&bytes) else { break };
+        let Some(header) = FrameHeader::peek(&frame) else { break };
         let is_ours = header.start == superblock.start && header.salt == superblock.salt && header.core as usize == core;
-        if !is_ours || !read_at(&file, offset, FRAME_HEADER_BYTES + header.length as usize, &mut bytes)? {
+        if !is_ours || !read_at(&file, offset, FRAME_HEADER_BYTES + header.length as usize, &mut frame)? {
             break;
         }
-        let items = check(&bytes).and_then(|(_, content)| decode(content).ok());
+        let items = check(&frame).and_then(|(_, content)| decode(content).ok());
         let Some(items) = items.filter(|_| chain.push(&header)) else { break };
         for item in items {
             match item {
-                Found::Line(line) => starts.push((line.partition, line.log_start)),
-                Found::LogStart { partition, offset } => starts.push((partition, offset)),
-                _ => {}
+                Found::Line(line) => {
+                    let partition = journaled.entry(line.partition).or_default();
+                    (partition.line, partition.log_start) = (Some(line), partition.log_start.max(line.log_start));
+                }
+                Found::LogStart { partition, offset } => {
+                    let partition = journaled.entry(partition).or_default();
+                    partition.log_start = partition.log_start.max(offset);
+                }
+                Found::Bytes { partition, bytes, .. } => journaled.entry(partition).or_default().bytes += bytes.len() as u64,
+                Found::Producer { .. } | Found::Epoch { .. } => {}
             }
         }
         offset += header.frame_bytes();
     }
-    Ok(chain.generation().map(|generation| (generation, starts)))
+    Ok(chain.generation().map(|generation| (generation, journaled)))
 }
 
 /// False at the file's end.
