@@ -38,6 +38,8 @@ pub struct Entry {
     pub position: u32,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// The head carries it: it was durable when that was written, and belongs to no batch that was dropped since.
+    pub in_head: bool,
 }
 
 /// What a core's journal says.
@@ -58,11 +60,11 @@ pub struct Content {
 }
 
 impl Content {
-    fn apply(&mut self, found: Found<'_>) {
+    fn apply(&mut self, found: Found<'_>, in_head: bool) {
         match found {
             Found::Line(line) => self.lines.push(line),
             Found::Bytes { partition, segment_base, position, bytes } => {
-                self.entries.push(Entry { partition, segment_base, position, bytes: bytes.to_vec() });
+                self.entries.push(Entry { partition, segment_base, position, bytes: bytes.to_vec(), in_head });
             }
             Found::LogStart { partition, offset } => self.log_starts.push((partition, offset)),
             Found::Producer { partition, state } => self.producers.push((partition, state)),
@@ -151,7 +153,7 @@ async fn read_file<D: Disk>(disk: &D, file: &D::File, identity: Identity) -> io:
     while let Some((header, items)) = window.frame(found.end, identity).await? {
         let Some(items) = decode(items).ok().filter(|_| chain.push(&header)) else { break };
         content.generation = header.generation;
-        items.into_iter().for_each(|item| content.apply(item));
+        items.into_iter().for_each(|item| content.apply(item, header.is_head()));
         if !header.is_head() {
             found.entries_generation = header.generation;
         }

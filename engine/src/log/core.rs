@@ -31,7 +31,7 @@ use std::{
 const RELEASES_A_TURN: usize = 8;
 
 /// Runs bring so many times the size of a journal file at most into segments between two heads.
-const RUN_BYTES_SHARE: u64 = 4;
+const RUN_BYTES_SHARE: u64 = 2;
 
 /// A partition of this core.
 pub(super) enum Slot<D: Disk> {
@@ -180,7 +180,7 @@ impl<D: Disk> Core<D> {
             partition.wants_keeping = false;
             self.keeper.soon(partition.spec.id);
         }
-        if !partition.jobs.journal_queued && partition.wants_journal(&self.limits) {
+        if !partition.jobs.journal_queued && partition.wants_journal() {
             partition.jobs.journal_queued = true;
             self.journal_queue.borrow_mut().push_back(partition.spec.id);
             self.journal_signal.set();

@@ -74,7 +74,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
         let Some(id) = core.journal_queue.borrow_mut().pop_front() else { break };
         let Some(Slot::Open(partition)) = slots.get_mut(&id) else { continue };
         partition.jobs.journal_queued = false;
-        if !partition.wants_journal(&core.limits) {
+        if !partition.wants_journal() {
             continue;
         }
         let mut member = Member { id, has_bytes: false, has_small_appends: false, log_start: None };
@@ -83,7 +83,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
             items.push(Item::LogStart { partition: id, offset: partition.log_start_wanted });
             left -= ENTRY_OVERHEAD_BYTES;
         }
-        let bulk_bytes_min = partition.bulk_bytes_min(&core.limits);
+        let bulk_bytes_min = partition.bulk_bytes_min();
         let can_take = partition.may_journal();
         let is_end_entry = partition.progress.run_waits_for_entry();
         let most = (left - ENTRY_OVERHEAD_BYTES) as u64;

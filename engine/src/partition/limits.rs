@@ -41,6 +41,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whole new blocks of a partition, in bytes, from which on they skip the journal. What is in the journal is written once more; that
+    /// is cheap in long runs, which few partitions give. Fewer bytes are enough where much waits to be moved.
+    #[must_use]
+    pub fn bulk_bytes_min(&self) -> u64 {
+        if self.unmoved.get() > self.unmoved_bytes_max / 4 { self.bulk_bytes_min / 4 } else { self.bulk_bytes_min }
+    }
+
     /// True if moving bytes to segments should not wait for larger runs.
     #[must_use]
     pub fn is_pressed(&self) -> bool {

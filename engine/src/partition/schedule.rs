@@ -31,17 +31,17 @@ pub enum Job {
 impl<D: Disk> Partition<D> {
     /// New bytes of at least this many skip the journal: never while the segment can't grow.
     #[must_use]
-    pub fn bulk_bytes_min(&self, limits: &Limits) -> u64 {
-        if self.no_space.is_some() { u64::MAX } else { limits.bulk_bytes_min }
+    pub fn bulk_bytes_min(&self) -> u64 {
+        if self.no_space.is_some() { u64::MAX } else { self.bulk_bytes_min }
     }
 
     /// True if the journal lane has something to do for it.
     #[must_use]
-    pub fn wants_journal(&self, limits: &Limits) -> bool {
+    pub fn wants_journal(&self) -> bool {
         if self.is_deleted || self.jobs.in_frame {
             return false;
         }
-        let bytes = self.may_journal() && self.progress.wants_journal(self.bulk_bytes_min(limits));
+        let bytes = self.may_journal() && self.progress.wants_journal(self.bulk_bytes_min());
         bytes || self.log_start_wanted > self.log_start
     }
 
@@ -60,7 +60,7 @@ impl<D: Disk> Partition<D> {
             || self.no_space.is_some_and(|no_space| no_space.is_probing)
             || (limits.senders_waiting.get() > 0 && self.progress.park_is_due())
             || (!self.jobs.run
-                && (self.progress.bulk_is_due(self.bulk_bytes_min(limits)) || self.progress.move_is_due(self.move_bytes_min(limits))))
+                && (self.progress.bulk_is_due(self.bulk_bytes_min()) || self.progress.move_is_due(self.move_bytes_min(limits))))
             || self.allocation_ahead().is_some()
     }
 
@@ -99,7 +99,7 @@ impl<D: Disk> Partition<D> {
 
     fn next_run(&mut self, limits: &Limits, bytes_free: u64) -> Option<Job> {
         let progress = &self.progress;
-        let bulk = progress.bulk_is_due(self.bulk_bytes_min(limits));
+        let bulk = progress.bulk_is_due(self.bulk_bytes_min());
         let moves = progress.move_is_due(self.move_bytes_min(limits));
         // A roll and a clean stop write the last partial block too, an idle partition as well, and senders that wait for
         // room must not wait for ever.

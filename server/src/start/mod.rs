@@ -108,8 +108,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     broker.order(Order::Serve);
     broker.all(|event| matches!(event, Event::Serving), None)?;
     screen::serving(&settings.nodes, began.elapsed());
-    let stopped = broker.until_stopped();
-    let left = stopped?;
+    let left = broker.until_stopped()?;
     if left == 0 {
         net::run(async {
             let disk = UringDisk::new(directory.lock.as_raw_fd(), !directory.direct)?;
@@ -122,7 +121,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         .context("the clean mark")??;
         println!("thalweg has stopped cleanly");
     } else {
-        println!("thalweg has stopped. Of {left} offline partitions a part is in the journal only; the log says what to do. The next start recovers");
+        println!(
+            "thalweg has stopped. Of {left} offline partitions a part is in the journal only; the log says what to do. The next start recovers"
+        );
     }
     Ok(())
 }

@@ -139,8 +139,6 @@ impl<D: Disk> Open<D> {
             closed = &mut close => closed,
         };
         self.lanes.abort();
-        closed
-            .map_err(anyhow::Error::from)
-        .context("the next run or start recovers what was done until here")
+        closed.map_err(anyhow::Error::from).context("the next run or start recovers what was done until here")
     }
 }

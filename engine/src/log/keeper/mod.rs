@@ -57,6 +57,8 @@ pub(super) struct Keeper {
     /// Partitions that are looked at now.
     looked_at: RefCell<BTreeSet<PartitionId>>,
     observer: RefCell<Option<Observer>>,
+    /// What could not be done last time, of each partition: it is logged once, however often it is tried.
+    failures: RefCell<BTreeMap<PartitionId, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +146,16 @@ impl Keeper {
     pub fn forget(&self, id: PartitionId) {
         self.deadlines.borrow_mut().remove(id);
         self.states.borrow_mut().remove(&id);
+        self.failures.borrow_mut().remove(&id);
+    }
+
+    /// Something could not be done, and is tried again.
+    fn failed(&self, partition: PartitionId, what: String) {
+        self.tell(&KeepEvent::Failed { partition, what: what.clone() });
+        let before = self.failures.borrow_mut().insert(partition, what.clone());
+        if before.as_ref() != Some(&what) {
+            tracing::warn!("retention: {what}; it is tried again");
+        }
     }
 
     /// Resolves when a deadline was moved to now.
@@ -174,11 +186,16 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
     stream::iter(due)
         .for_each_concurrent(PARTITIONS_AT_ONCE, async |id| {
             let _end = LookedAt { keeper: &core.keeper, id };
-            let next = look_at(log, id, now_ms).await.unwrap_or_else(|(path, error)| {
-                tracing::warn!("retention: {}: {error}; it is tried again", path.display());
-                core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("{}: {error}", path.display()) });
-                Some(now_ms + RETRY_MS)
-            });
+            let next = match look_at(log, id, now_ms).await {
+                Ok(next) => {
+                    core.keeper.failures.borrow_mut().remove(&id);
+                    next
+                }
+                Err((path, error)) => {
+                    core.keeper.failed(id, format!("{}: {error}", path.display()));
+                    Some(now_ms + RETRY_MS)
+                }
+            };
             // What a setting puts at the end of time never comes.
             if let Some(at_ms) = next.filter(|at_ms| *at_ms < i64::MAX)
                 && core.slots.borrow().contains_key(&id)

@@ -1,7 +1,7 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{Header, Scanner, Step, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
     journal::Entry,
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{io, ops::Range, path::Path};
 
-/// What a window reads at least, in bytes.
+/// What a window reads at least once it has moved on a few times without a leap, in bytes; a block before that.
 const WINDOW_BYTES: u64 = 256 << 10;
 const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK));
 
@@ -21,6 +21,7 @@ pub(super) struct Image<'a, D: Disk> {
     file_bytes: u64,
     bytes: u64,
     window: u64,
+    ahead: u64,
     segment: Vec<u8>,
     image: Vec<u8>,
 }
@@ -43,7 +44,7 @@ impl<'a, D: Disk> Image<'a, D> {
         let entries_end = entries.iter().map(|entry| u64::from(entry.position) + entry.bytes.len() as u64).max().unwrap_or(0);
         // Positions are 32 bits wide.
         let bytes = file_bytes.min(bytes_max).max(entries_end).min(u64::from(u32::MAX));
-        Ok(Image { disk, file, entries, file_bytes, bytes, window: 0, segment: Vec::new(), image: Vec::new() })
+        Ok(Image { disk, file, entries, file_bytes, bytes, window: 0, ahead: BLOCK, segment: Vec::new(), image: Vec::new() })
     }
 
     /// The size of its file in bytes.
@@ -67,9 +68,12 @@ impl<'a, D: Disk> Image<'a, D> {
     /// Loads `length` bytes from `position` on, as far as there are any.
     async fn load(&mut self, position: u64, length: u64) -> io::Result<Range<usize>> {
         let end = (position + length).min(self.bytes).max(position);
-        if position < self.window || end > self.window + self.image.len() as u64 {
+        let window_end = self.window + self.image.len() as u64;
+        if position < self.window || end > window_end {
+            let leaps = position < self.window || position > window_end;
+            self.ahead = if leaps { BLOCK } else { (2 * self.ahead).min(WINDOW_BYTES) };
             self.window = position / BLOCK * BLOCK;
-            let wanted = (end - self.window).max(WINDOW_BYTES).next_multiple_of(BLOCK) as usize;
+            let wanted = (end - self.window).max(self.ahead).next_multiple_of(BLOCK) as usize;
             self.segment.clear();
             while self.segment.len() < wanted && self.window + (self.segment.len() as u64) < self.file_bytes {
                 let at = self.window + self.segment.len() as u64;
@@ -132,6 +136,39 @@ impl<'a, D: Disk> Image<'a, D> {
                 Step::Stop(stop) => return Ok(Scanned { end: scanner, stop, starts }),
             }
         }
+    }
+
+    /// Walks the headers of the batches that end at or below `covered`, up to a batch at or above `offset_limit`. `each` gets the
+    /// header of every one, and the bytes of control batches. Returns where it stands, and why there is no batch if there should
+    /// be one.
+    pub(super) async fn walk(
+        &mut self,
+        mut scanner: Scanner,
+        covered: u64,
+        offset_limit: i64,
+        starts: &mut Vec<u32>,
+        mut each: impl FnMut(&Header, &[u8]),
+    ) -> io::Result<(Scanner, Option<Stop>)> {
+        let mut wanted = 0;
+        while scanner.position + HEADER_BYTES as u64 <= covered {
+            let left = self.bytes.saturating_sub(scanner.position);
+            let range = self.load(scanner.position, wanted as u64).await?;
+            let before = scanner;
+            match scanner.step_header(&self.image[range], left) {
+                Step::Batch(header) if scanner.position > covered || header.base_offset() >= offset_limit => return Ok((before, None)),
+                Step::Batch(header) => {
+                    starts.push(before.position as u32);
+                    let size = if header.is_control() { header.size() as u64 } else { 0 };
+                    let range = self.load(before.position, size).await?;
+                    each(&header, &self.image[range]);
+                }
+                Step::Need(bytes) => wanted = bytes,
+                // Its rest never came.
+                Step::Stop(Stop::Truncated { .. }) => return Ok((before, None)),
+                Step::Stop(stop) => return Ok((before, Some(stop))),
+            }
+        }
+        Ok((scanner, None))
     }
 
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came

@@ -141,7 +141,8 @@ impl<D: Disk> Recovery<'_, D> {
             };
             let limit = bases.get(at + 1).copied().unwrap_or(i64::MAX);
             let index = self.index(&path, base, if base == line.segment_base { line.index_end } else { 0 }).await?;
-            let scan = self.scan(&mut image, &log, next, limit, &index, producers).await?;
+            let covered = if base == line.segment_base && depth == Depth::Entries { covered(&line, &journaled) } else { 0 };
+            let scan = self.scan(&mut image, &log, next, (covered, limit), &index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { flushed_before_entries(&line, &journaled) } else { 0 };
@@ -180,13 +181,14 @@ impl<D: Disk> Recovery<'_, D> {
         }
     }
 
-    /// Scans one segment of a partition from where the line says, up to the offset that begins the next one.
+    /// Scans one segment of a partition from where the line says, up to the offset that begins the next one. Of what is `covered`
+    /// the headers are enough: it is durable.
     async fn scan(
         &self,
         image: &mut Image<'_, D>,
         log: &Path,
         start: Scanner,
-        limit: i64,
+        (covered, limit): (u64, i64),
         index: &OffsetIndex,
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
@@ -196,7 +198,19 @@ impl<D: Disk> Recovery<'_, D> {
                 return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
             }
         }
-        let mut scan = image.scan(start, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
+        let mut starts = Vec::new();
+        let walked = image.walk(start, covered, limit, &mut starts, |header, batch| producers.push(header, batch)).await;
+        let (next, stop) = walked.map_err(disk_error(log))?;
+        if let Some(stop) = stop {
+            if self.config.accept_loss {
+                return Ok(ImageScan { end: next, stop, starts });
+            }
+            let what = format!("no batch at byte {} ({stop}), where the journal says that batches reach to {covered}", next.position);
+            return Err(LogError::Damaged { path: log.to_path_buf(), what });
+        }
+        let mut scan = image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
+        starts.append(&mut scan.starts);
+        scan.starts = starts;
         if scan.starts.is_empty() && start.position > 0 {
             // Only the batches before say which offset comes next.
             scan.end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
@@ -295,6 +309,17 @@ fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
     // Segments wholly below the log start may be gone, and none of their bytes is needed.
     let first = bases.iter().rposition(|base| *base <= journaled.log_start).unwrap_or(0);
     bases.split_off(first)
+}
+
+/// Up to here the bytes of the line's segment are those of acked batches, the last one maybe in part: what was flushed, what the head
+/// carries behind that without a gap, and nothing that an entry has changed since.
+fn covered(line: &Line, journaled: &Journaled) -> u64 {
+    let entries = || journaled.entries.iter().filter(|entry| entry.segment_base == line.segment_base);
+    let carried = entries().filter(|entry| entry.in_head).fold(line.flushed, |end, entry| match entry.position <= end {
+        true => end.max(entry.position + entry.bytes.len() as u32),
+        false => end,
+    });
+    u64::from(entries().filter(|entry| !entry.in_head).map(|entry| entry.position).fold(carried, u32::min))
 }
 
 /// Below this every block of the line's segment was flushed, whatever became of the entries since. The line alone may name an end

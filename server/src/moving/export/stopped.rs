@@ -38,8 +38,6 @@ struct Journaled {
     /// The first offset that is to be read.
     log_start: i64,
     line: Option<Line>,
-    /// Bytes that may be in no segment: of a partition that was offline when the broker stopped.
-    bytes: u64,
 }
 
 impl Stopped {
@@ -54,7 +52,8 @@ impl Stopped {
         if !superblock.clean || !path.join(CLEAN_SHUTDOWN).exists() {
             bail!(
                 "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
-                 thalweg on it (or on a copy of it), stop it with SIGTERM, and export then",
+                 thalweg on it (or on a copy of it), stop it with SIGTERM, and export then. If that stop is none either, the broker's log says \
+                 which partition is offline, and what to do",
                 path.display()
             );
         }
@@ -92,17 +91,9 @@ impl Stopped {
         self.journaled.get(&id).map_or(0, |journaled| journaled.log_start)
     }
 
-    /// A clean stop leaves a partition that is offline as it is: one of which a write has failed, or that could not be opened.
+    /// A clean stop leaves a partition as it is whose active segment is damaged.
     fn check_whole(&self, directory: &Path, id: PartitionId) -> Result<()> {
-        let Some(Journaled { line, bytes, .. }) = self.journaled.get(&id) else { return Ok(()) };
-        if *bytes > 0 {
-            bail!(
-                "{bytes} bytes of {} are in the journal only: it was offline when its broker stopped, after a failed write, or because its active \
-                 segment is damaged. Start thalweg on it, so that it writes them; if its log says that the partition can't be opened, restore the \
-                 segment, or start with --accept-loss, without what is behind the damage. Stop it with SIGTERM, and export then",
-                directory.display()
-            );
-        }
+        let line = self.journaled.get(&id).and_then(|journaled| journaled.line);
         let Some(line) = line.filter(|line| line.batch_start > 0) else { return Ok(()) };
         let path = directory.join(file_name(line.segment_base, FileKind::Log));
         let end = end_below(&path, &line).map_err(|error| failed("read", &path, error))?;
@@ -191,8 +182,8 @@ fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result
                     let partition = journaled.entry(partition).or_default();
                     partition.log_start = partition.log_start.max(offset);
                 }
-                Found::Bytes { partition, bytes, .. } => journaled.entry(partition).or_default().bytes += bytes.len() as u64,
-                Found::Producer { .. } | Found::Epoch { .. } => {}
+                // Of a clean stop there are no bytes.
+                Found::Bytes { .. } | Found::Producer { .. } | Found::Epoch { .. } => {}
             }
         }
         offset += header.frame_bytes();
