@@ -3,7 +3,7 @@
 use engine::{
     batch::{BatchBuilder, Scanner, scan},
     disk::UringDisk,
-    log::{CoreStart, Log, LogConfig, Start, TimeQuery, mark_clean},
+    log::{CoreStart, Log, LogConfig, LogError, Start, TimeQuery, mark_clean},
     partition::{PartitionConfig, PartitionId, PartitionSpec},
 };
 use std::{fs::File, future::Future, os::fd::AsRawFd, path::Path};
@@ -311,6 +311,54 @@ fn a_loss_that_is_accepted_is_cut_off_for_good() {
         std::fs::write(&segment, &damaged).expect("writes");
         lose(path, 15);
     }
+}
+
+#[test]
+fn damage_in_what_a_head_vouches_for_is_no_end_of_the_log() {
+    let large = batch(&[0; 400_000], 2);
+    let directory = directory();
+    let path = directory.path();
+    live(path, |log, _| async move {
+        for _ in 0..2 {
+            produce(&log, BULK, &batch(&[0; 400_000], 2)).await;
+        }
+    });
+    // This start's head carries the block in which the second batch ends; its header is in the segment only.
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 4);
+    });
+    let segment = path.join(format!("topic-{}/{:020}.log", BULK.0, 0));
+    let mut damaged = std::fs::read(&segment).expect("reads");
+    damaged[large.len() + 16] ^= 1;
+    std::fs::write(&segment, &damaged).expect("writes");
+    for _ in 0..2 {
+        let error = start(path).err().expect("is damaged").to_string();
+        assert!(error.contains(&format!("no batch at byte {} ", large.len())) && error.contains("--accept-loss"), "{error}");
+    }
+    live_closed(path, true, |log, disk| async move {
+        log.ready(&[BULK]).await.expect("the loss is accepted");
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 2);
+        produce(&log, BULK, &batch(b"goes on", 1)).await;
+    });
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 3);
+    });
+}
+
+/// A start and nothing else.
+fn start(path: &Path) -> Result<Vec<CoreStart>, LogError> {
+    let lock = File::create(path.join("lock")).expect("a lock file");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
+        let driver = tokio::task::spawn_local({
+            let disk = disk.clone();
+            async move { disk.run().await }
+        });
+        let started = Start::read(&disk, &config(path), rand::random()).await?.finish(1, specs(), 0).await;
+        driver.abort();
+        started
+    })
 }
 
 #[test]

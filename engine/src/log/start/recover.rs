@@ -201,14 +201,17 @@ impl<D: Disk> Recovery<'_, D> {
         let mut starts = Vec::new();
         let walked = image.walk(start, covered, limit, &mut starts, |header, batch| producers.push(header, batch)).await;
         let (next, stop) = walked.map_err(disk_error(log))?;
-        if let Some(stop) = stop {
-            if self.config.accept_loss {
-                return Ok(ImageScan { end: next, stop, starts });
+        let mut scan = match stop {
+            None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
+            Some(stop) if self.config.accept_loss => {
+                tracing::warn!("{}: what was behind byte {} is given up: {stop}", log.display(), next.position);
+                ImageScan { end: next, stop, starts: Vec::new() }
             }
-            let what = format!("no batch at byte {} ({stop}), where the journal says that batches reach to {covered}", next.position);
-            return Err(LogError::Damaged { path: log.to_path_buf(), what });
-        }
-        let mut scan = image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?;
+            Some(stop) => {
+                let what = format!("no batch at byte {} ({stop}), where the journal says that batches reach to {covered}", next.position);
+                return Err(LogError::Damaged { path: log.to_path_buf(), what });
+            }
+        };
         starts.append(&mut scan.starts);
         scan.starts = starts;
         if scan.starts.is_empty() && start.position > 0 {
