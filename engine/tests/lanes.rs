@@ -315,6 +315,14 @@ fn a_loss_that_is_accepted_is_cut_off_for_good() {
 
 #[test]
 fn damage_in_what_a_head_vouches_for_is_no_end_of_the_log() {
+    let (length, magic) = (8, 16);
+    // A length that leads too far, or nowhere: the batch might be one whose rest never came.
+    for (field, bits) in [(magic, 1), (length + 1, 0x10), (length, 0x40)] {
+        damage_below_a_head(field, bits);
+    }
+}
+
+fn damage_below_a_head(field: usize, bits: u8) {
     let large = batch(&[0; 400_000], 2);
     let directory = directory();
     let path = directory.path();
@@ -322,14 +330,15 @@ fn damage_in_what_a_head_vouches_for_is_no_end_of_the_log() {
         for _ in 0..2 {
             produce(&log, BULK, &batch(&[0; 400_000], 2)).await;
         }
+        produce(&log, BULK, &batch(b"in the same block", 1)).await;
     });
     // This start's head carries the block in which the second batch ends; its header is in the segment only.
     live(path, |log, disk| async move {
-        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 4);
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 5);
     });
     let segment = path.join(format!("topic-{}/{:020}.log", BULK.0, 0));
     let mut damaged = std::fs::read(&segment).expect("reads");
-    damaged[large.len() + 16] ^= 1;
+    damaged[large.len() + field] ^= bits;
     std::fs::write(&segment, &damaged).expect("writes");
     for _ in 0..2 {
         let error = start(path).err().expect("is damaged").to_string();

@@ -23,8 +23,19 @@ use std::{
 pub const FILE: &str = ".lock";
 /// Where the kernel lists the locks of all processes.
 const LOCKS: &str = "/proc/locks";
-/// How long the lock of a process that has ended is waited for: its I/O holds it until the kernel has finished it.
-pub const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long the lock of a process that runs, or that can't be seen, is waited for.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same for one that has ended: its I/O holds the lock until the kernel has finished it, and on a disk that is slow to flush
+/// that takes as long as the flush.
+const ENDED_WAIT_MAX: Duration = Duration::from_secs(60);
+/// From then on a wait is told of: else it looks like a process that hangs.
+pub const SAY_AFTER: Duration = Duration::from_millis(500);
+
+/// How long the lock of `holder` is waited for.
+#[must_use]
+pub fn wait_max(holder: Option<Holder>) -> Duration {
+    if holder.is_some_and(|holder| !holder.is_running()) { ENDED_WAIT_MAX } else { WAIT_MAX }
+}
 
 /// The lock of a stopped broker's directory; it ends when this is dropped.
 pub struct Lock {
@@ -73,10 +84,10 @@ fn take(data_dir: &Path, options: &OpenOptions, operation: FlockOperation, remed
             bail!("{} can't be locked: {error}", path.display());
         }
         let holder = holder(data_dir);
-        if holder.is_some_and(Holder::is_running) || began.elapsed() > WAIT_MAX {
+        if holder.is_some_and(Holder::is_running) || began.elapsed() > wait_max(holder) {
             bail!("{} is in use by {}: {remedy}", data_dir.display(), name_of(data_dir, holder));
         }
-        if !std::mem::replace(&mut waits, true) {
+        if began.elapsed() > SAY_AFTER && !std::mem::replace(&mut waits, true) {
             say_waiting(data_dir, holder);
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -84,9 +95,14 @@ fn take(data_dir: &Path, options: &OpenOptions, operation: FlockOperation, remed
     Ok(Lock { file: Some(file) })
 }
 
-/// Says that the lock is waited for: else that looks like a process that hangs.
+/// Says that the lock is waited for.
 pub fn say_waiting(data_dir: &Path, holder: Option<Holder>) {
-    tracing::warn!("{} is in use by {}: waiting for it, {} s at most", data_dir.display(), name_of(data_dir, holder), WAIT_MAX.as_secs());
+    tracing::warn!(
+        "{} is in use by {}: waiting for it, {} s at most",
+        data_dir.display(),
+        name_of(data_dir, holder),
+        wait_max(holder).as_secs()
+    );
 }
 
 /// A holder for people.

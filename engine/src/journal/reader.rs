@@ -38,7 +38,7 @@ pub struct Entry {
     pub position: u32,
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// The head carries it: it was durable when that was written, and belongs to no batch that was dropped since.
+    /// The head carries it: when that was written, it was a part of the log, and durable.
     pub in_head: bool,
 }
 

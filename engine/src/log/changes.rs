@@ -268,12 +268,15 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<usize, LogError> {
     core.final_head.set(true);
     core.journal_signal.set();
     core.ended.wait().await;
-    let is_in_journal = |slot: &&Slot<D>| match slot {
-        Slot::Open(partition) => !partition.is_deleted && partition.progress.carried_bytes() > 0,
-        Slot::Closed(unopened) => unopened.recovered.scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty()),
+    let is_left = |slot: &&Slot<D>| match slot {
+        Slot::Open(partition) => !partition.is_deleted && (partition.offline.is_some() || partition.progress.carried_bytes() > 0),
+        Slot::Closed(unopened) => {
+            let is_in_journal = unopened.recovered.scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty());
+            !unopened.is_deleted && (is_in_journal || unopened.refused.as_ref().is_some_and(|refusal| !refusal.is_final()))
+        }
     };
     match core.has_failed.get() {
-        false => Ok(core.slots.borrow().values().filter(is_in_journal).count()),
+        false => Ok(core.slots.borrow().values().filter(is_left).count()),
         true => {
             let source = std::io::Error::other("it failed before the stop was complete");
             Err(LogError::Journal { path: core.config.journal_dir.clone(), source })

@@ -160,8 +160,10 @@ impl<D: Disk> Core<D> {
     pub fn refuse(&self, unopened: &mut Unopened, (path, error): &OpenError) {
         let Limits { unmoved, offline, .. } = &self.limits;
         let refusal = Refusal { path: path.clone(), kind: error.kind(), what: error.to_string() };
-        if unopened.refused.replace(refusal).is_none() {
+        if unopened.refused.as_ref().is_none_or(|before| before.what != refusal.what) {
             tracing::error!("{} can't be opened: {}: {error}", unopened.recovered.spec.directory.display(), path.display());
+        }
+        if unopened.refused.replace(refusal).is_none() {
             unmoved.set(unmoved.get() - unopened.recovered.unmoved_bytes());
             offline.set(offline.get() + 1);
             self.admit_waiting();

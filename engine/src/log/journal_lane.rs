@@ -83,7 +83,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
             items.push(Item::LogStart { partition: id, offset: partition.log_start_wanted });
             left -= ENTRY_OVERHEAD_BYTES;
         }
-        let bulk_bytes_min = partition.bulk_bytes_min();
+        let bulk_bytes_min = partition.skips_journal_from();
         let can_take = partition.may_journal();
         let is_end_entry = partition.progress.run_waits_for_entry();
         let most = (left - ENTRY_OVERHEAD_BYTES) as u64;

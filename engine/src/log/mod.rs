@@ -198,7 +198,7 @@ impl<D: Disk> Log<D> {
     /// Opens what was not used since the start. Every other call on a partition expects it to be open: call this first.
     ///
     /// # Errors
-    /// What the disk says of one of them; an unknown partition is no error here.
+    /// What the disk says of one of them, or that it is damaged; an unknown partition is no error here.
     pub async fn ready(&self, ids: &[PartitionId]) -> Result<(), ReadError> {
         for id in ids {
             self.open_partition(*id).await.map_err(|(path, source)| storage(path, source))?;
@@ -545,8 +545,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// A clean stop of this core: everything into the segments, cut and flushed, and heads without bytes. Returns how many
-    /// partitions that was not possible for: offline ones, whose bytes the last head carries on. The superblock's clean mark is
-    /// the host's to write once every core has come this far with none of these.
+    /// partitions that was not possible for: offline ones. Whatever of them is in the journal only, the last head carries on. The
+    /// superblock's clean mark is the host's to write once every core has come this far with none of these.
     ///
     /// # Errors
     /// The disk's: the next start then recovers as after a crash.

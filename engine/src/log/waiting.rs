@@ -18,7 +18,7 @@ const OPENED_AT_ONCE: usize = 8;
 /// Opens a partition that was not used since the start; whoever comes meanwhile waits for the first.
 ///
 /// # Errors
-/// The disk's.
+/// The disk's, or [`std::io::ErrorKind::InvalidData`] if it is damaged.
 pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> Result<(), open::OpenError> {
     loop {
         let (recovered, watch) = {
@@ -58,6 +58,8 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
                 core.is_unopened_no_more(unopened);
             }
             partition.wants_keeping = true;
+            // A clean stop that has begun meanwhile completes it too.
+            partition.is_closing = core.is_closing.get();
             core.settle(&mut partition);
             *slot = Slot::Open(Box::new(partition));
         }

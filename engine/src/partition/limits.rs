@@ -8,11 +8,15 @@ use std::{cell::Cell, rc::Rc};
 pub const SPACE_RETRY_MS: i64 = 200;
 /// Appends of a full disk may hold this part of a journal file: one of so many.
 const HOMELESS_SHARE: u64 = 16;
+/// Much waits to be moved to segments where it is more than this share of its bound.
+const WAITING_SHARE: u64 = 4;
+/// Then this share of `bulk_bytes_min` is enough to skip the journal.
+const BULK_SHARE_WAITING: u64 = 4;
 
 /// Bounds of a core's log, and what is used of them.
 #[derive(Debug)]
 pub struct Limits {
-    /// Whole new blocks of a partition, in bytes, from which on they skip the journal.
+    /// Whole new blocks of a partition, in bytes, from which on they skip the journal, while little waits to be moved.
     pub bulk_bytes_min: u64,
     /// Bytes of one run.
     pub run_bytes_max: u64,
@@ -41,11 +45,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whole new blocks of a partition, in bytes, from which on they skip the journal. What is in the journal is written once more; that
-    /// is cheap in long runs, which few partitions give. Fewer bytes are enough where much waits to be moved.
+    /// [`Limits::bulk_bytes_min`] as it is now. What is in the journal is written once more; that is cheap in long runs, which few
+    /// partitions give. Fewer bytes are enough where much waits to be moved.
     #[must_use]
-    pub fn bulk_bytes_min(&self) -> u64 {
-        if self.unmoved.get() > self.unmoved_bytes_max / 4 { self.bulk_bytes_min / 4 } else { self.bulk_bytes_min }
+    pub fn bulk_bytes_min_now(&self) -> u64 {
+        let waits = self.unmoved.get() > self.unmoved_bytes_max / WAITING_SHARE;
+        if waits { self.bulk_bytes_min / BULK_SHARE_WAITING } else { self.bulk_bytes_min }
     }
 
     /// True if moving bytes to segments should not wait for larger runs.

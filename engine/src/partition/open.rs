@@ -10,7 +10,7 @@ use super::{
     tail::{block_ceiling, block_floor},
 };
 use crate::{
-    batch::{HEADER_BYTES, Header, Scanner, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
     disk::{BLOCK, Disk, Open, is_full, read_whole},
     journal::Line,
     segment::{
@@ -62,11 +62,13 @@ pub async fn open<D: Disk>(
     let file = disk.open(&path, Open::Existing).await.map_err(at(&path))?;
     let reader = disk.open_reader(&path).await.map_err(at(&path))?;
     let size = disk.size(&file).await.map_err(at(&path))?;
-    let mut indexes = load_indexes(disk, &directory, line).await.map_err(at(&directory))?;
+    let log_end = recovered.scanned.as_ref().map_or(i64::MAX, |scanned| scanned.log_end);
+    let mut indexes = load_indexes(disk, &directory, line, log_end).await.map_err(at(&directory))?;
+    let mut index_end = if indexes.offsets.entries().is_empty() { 0 } else { line.index_end };
     let mut found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
-    if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) && !indexes.offsets.entries().is_empty() {
+    if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) && index_end > 0 {
         // An index is a shortcut, and may be what is damaged: the batches alone say where they begin.
-        indexes = Indexes::new(line.segment_base);
+        (indexes, index_end) = (Indexes::new(line.segment_base), 0);
         found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
     }
     let found = found.map_err(at(&path))?;
@@ -105,7 +107,7 @@ pub async fn open<D: Disk>(
         unmoved: recovered.scanned.iter().flat_map(unmoved).collect(),
         active: ActiveFile { path, file, reader, allocated, submitted: 0, step: ALLOCATION_BYTES_MIN },
         indexes,
-        index_end: line.index_end,
+        index_end,
         sealed,
         journal_base: line.segment_base,
         producers,
@@ -160,8 +162,9 @@ async fn take_stock<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles,
     Ok(before.map(sealed).collect())
 }
 
-/// The active segment's indexes as far as they are on disk and below what the line vouches for.
-async fn load_indexes<D: Disk>(disk: &D, directory: &Path, line: &Line) -> io::Result<Indexes> {
+/// The active segment's indexes as far as they are on disk and below what the line vouches for; none if one of them is damaged. A
+/// start goes by the same ones. Offsets are below `log_end`.
+pub async fn load_indexes<D: Disk>(disk: &D, directory: &Path, line: &Line, log_end: i64) -> io::Result<Indexes> {
     if line.index_end == 0 {
         return Ok(Indexes::new(line.segment_base));
     }
@@ -176,7 +179,10 @@ async fn load_indexes<D: Disk>(disk: &D, directory: &Path, line: &Line) -> io::R
     let times = TimeIndex::decode(line.segment_base, &read(FileKind::TimeIndex).await?).ok();
     let offsets = OffsetIndex::decode(line.segment_base, &bytes, u64::from(line.batch_start)).ok();
     Ok(match (offsets, times) {
-        (Some(offsets), Some(times)) => Indexes::sealed(offsets, times, TxnIndex::default()),
+        (Some(offsets), Some(mut times)) => {
+            times.truncate(log_end);
+            Indexes::sealed(offsets, times, TxnIndex::default())
+        }
         _ => Indexes::new(line.segment_base),
     })
 }
@@ -258,15 +264,16 @@ async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &S
             Err(stop) => break stop,
         }
     };
+    let mut scanner = *walk.scanner();
     while position < end {
-        let header = header_at(disk, reader, position, tail_at, &scanned.tail).await?;
-        let next = header.map_or(0, |header| position + header.size() as u64);
-        let Some(header) = header.filter(|_| next > tail_at.max(position) && next <= end) else {
-            return Err(damaged(position, stop, end));
+        let header = match scanner.step_header(&header_at(disk, reader, position, tail_at, &scanned.tail).await?, end - position) {
+            Step::Batch(header) if scanner.position > tail_at => header,
+            Step::Stop(stop) => return Err(damaged(position, stop, end)),
+            Step::Batch(_) | Step::Need(_) => return Err(damaged(position, stop, end)),
         };
         indexes.push(position, &header);
         held.push(Held { position, header });
-        position = next;
+        position = scanner.position;
     }
     if position > end {
         return Err(damaged(end, stop, end));
@@ -275,14 +282,15 @@ async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &S
 }
 
 /// The header of a batch that ends in the tail. It may begin in the file, and end in the tail itself.
-async fn header_at<D: Disk>(disk: &D, reader: &D::Reader, position: u64, tail_at: u64, tail: &[u8]) -> io::Result<Option<Header>> {
+async fn header_at<D: Disk>(disk: &D, reader: &D::Reader, position: u64, tail_at: u64, tail: &[u8]) -> io::Result<Vec<u8>> {
     if position >= tail_at {
-        return Ok(Header::read(&tail[(position - tail_at) as usize..]));
+        let rest = &tail[(position - tail_at) as usize..];
+        return Ok(rest[..rest.len().min(HEADER_BYTES)].to_vec());
     }
     let in_file = (tail_at - position).min(HEADER_BYTES as u64) as usize;
     let mut bytes = disk.read_buffered(reader, position, in_file).await?;
     bytes.extend_from_slice(&tail[..tail.len().min(HEADER_BYTES - in_file)]);
-    Ok(Header::read(&bytes))
+    Ok(bytes)
 }
 
 /// The end without entries: behind the last whole batch at or below the flushed end.

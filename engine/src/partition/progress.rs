@@ -50,7 +50,8 @@ pub struct Progress {
     journaled: VecDeque<(u64, u64)>,
     frame: Option<(u64, u64)>,
     run: Option<Run>,
-    /// Blocks below this may hold bytes of discarded batches: new ones go through the journal until they are covered.
+    /// Blocks below this may hold bytes of discarded batches: new ones go through the journal until they are covered, durably. The
+    /// journal's head may vouch for what was there before, and a start goes by that until an entry says otherwise.
     stale_until: u64,
 }
 
@@ -131,12 +132,12 @@ impl Progress {
     /// True if a run of at least `bytes_min` new bytes could begin now.
     #[must_use]
     pub fn bulk_is_due(&self, bytes_min: u64) -> bool {
-        self.run.is_none() && self.taken >= self.stale_until && self.may_rewrite() && self.new_blocks() >= bytes_min.max(BLOCK)
+        self.run.is_none() && self.durable >= self.stale_until && self.may_rewrite() && self.new_blocks() >= bytes_min.max(BLOCK)
     }
 
     /// True if new bytes would go to a run, but the partial block in front of them must be journaled first.
     fn bulk_waits_for_block(&self, bytes_min: u64) -> bool {
-        self.run.is_none() && self.taken >= self.stale_until && !self.may_rewrite() && self.new_blocks() >= bytes_min.max(BLOCK)
+        self.run.is_none() && self.durable >= self.stale_until && !self.may_rewrite() && self.new_blocks() >= bytes_min.max(BLOCK)
     }
 
     /// True if at least `bytes_min` of journaled bytes, in whole blocks, could be moved into the segment now.

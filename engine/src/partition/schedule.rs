@@ -31,7 +31,7 @@ pub enum Job {
 impl<D: Disk> Partition<D> {
     /// New bytes of at least this many skip the journal: never while the segment can't grow.
     #[must_use]
-    pub fn bulk_bytes_min(&self) -> u64 {
+    pub fn skips_journal_from(&self) -> u64 {
         if self.no_space.is_some() { u64::MAX } else { self.bulk_bytes_min }
     }
 
@@ -41,7 +41,7 @@ impl<D: Disk> Partition<D> {
         if self.is_deleted || self.jobs.in_frame {
             return false;
         }
-        let bytes = self.may_journal() && self.progress.wants_journal(self.bulk_bytes_min());
+        let bytes = self.may_journal() && self.progress.wants_journal(self.skips_journal_from());
         bytes || self.log_start_wanted > self.log_start
     }
 
@@ -60,7 +60,7 @@ impl<D: Disk> Partition<D> {
             || self.no_space.is_some_and(|no_space| no_space.is_probing)
             || (limits.senders_waiting.get() > 0 && self.progress.park_is_due())
             || (!self.jobs.run
-                && (self.progress.bulk_is_due(self.bulk_bytes_min()) || self.progress.move_is_due(self.move_bytes_min(limits))))
+                && (self.progress.bulk_is_due(self.skips_journal_from()) || self.progress.move_is_due(self.move_bytes_min(limits))))
             || self.allocation_ahead().is_some()
     }
 
@@ -99,7 +99,7 @@ impl<D: Disk> Partition<D> {
 
     fn next_run(&mut self, limits: &Limits, bytes_free: u64) -> Option<Job> {
         let progress = &self.progress;
-        let bulk = progress.bulk_is_due(self.bulk_bytes_min());
+        let bulk = progress.bulk_is_due(self.skips_journal_from());
         let moves = progress.move_is_due(self.move_bytes_min(limits));
         // A roll and a clean stop write the last partial block too, an idle partition as well, and senders that wait for
         // room must not wait for ever.

@@ -172,7 +172,7 @@ pub struct Partition<D: Disk> {
     counted_offline: bool,
     /// New bytes of at least this many skip the journal. It changes with the counts only, when both lanes are asked anew: what one
     /// of them leaves to the other must be taken there.
-    pub bulk_bytes_min: u64,
+    pub(super) bulk_bytes_min: u64,
 }
 
 /// What [`Partition`] is made of.
@@ -399,7 +399,7 @@ impl<D: Disk> Partition<D> {
         let is_offline = self.offline.is_some() && !self.is_deleted;
         let was_offline = std::mem::replace(&mut self.counted_offline, is_offline);
         limits.offline.set(limits.offline.get() + u64::from(is_offline) - u64::from(was_offline));
-        self.bulk_bytes_min = limits.bulk_bytes_min();
+        self.bulk_bytes_min = limits.bulk_bytes_min_now();
         unmoved < unmoved_before || homeless != homeless_before
     }
 }

@@ -432,16 +432,21 @@ impl History {
             for log in logs.iter() {
                 left += log.close().await?;
             }
-            if left > 0 { Ok(()) } else { mark_clean(&disk, &config).await }
+            if left == 0 {
+                mark_clean(&disk, &config).await?;
+            }
+            Ok::<_, LogError>(left == 0)
         });
         let result = drive(executor, &stopped)?;
         self.say(|| format!("-- stopped: {result:?}"));
         // What is discarded by a stop that fails is told apart from what a clean one keeps.
         let mut model = self.outside.model.borrow_mut();
         match result {
-            Ok(()) => {
-                self.hit(Hit::CleanStop);
-                self.clean = !model.may_discard;
+            Ok(is_clean) => {
+                if is_clean {
+                    self.hit(Hit::CleanStop);
+                }
+                self.clean = is_clean && !model.may_discard;
                 Ok(())
             }
             Err(_) if model.may_discard => Ok(()),

@@ -16,11 +16,14 @@ use kafka_protocol::{
     ResponseError,
     messages::{FetchRequest, fetch_request::FetchPartition},
 };
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::LazyLock, time::Duration};
 use tokio::time::Instant;
 
 /// The longest that a fetch waits, in ms, whatever it asks for: a parked fetch holds memory.
 pub const WAIT_MS_MAX: i32 = 300_000;
+/// Fetches that wait ten times as long as this and more are answered together, on a grid of this width in ms, and not a moment later
+/// than they ask for: with many idle consumers a core wakes up less often.
+const WAIT_GRID_MS: u64 = 20;
 /// The version from which on topics come by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 
@@ -61,7 +64,7 @@ pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Res
     let ids: Vec<PartitionId> = wanted.iter().filter_map(|wanted| wanted.location.here().ok()).collect();
     // What a partition has against being opened, its read will say again.
     let _ = core.log.ready(&ids).await;
-    let deadline = Instant::now() + Duration::from_millis(u64::from(request.max_wait_ms.clamp(0, WAIT_MS_MAX) as u32));
+    let deadline = deadline(Instant::now(), u64::from(request.max_wait_ms.clamp(0, WAIT_MS_MAX) as u32));
     let turn = core.fetches.get();
     core.fetches.set(turn.wrapping_add(1));
     let answers = loop {
@@ -91,6 +94,14 @@ pub async fn handle(core: Rc<Core>, context: RequestContext, body: Bytes) -> Res
         topics[wanted.topic].answers.push(answer);
     }
     fetch_response::assemble(&core, &context, 0, topics)
+}
+
+/// When a fetch that came at `now` is answered at last.
+fn deadline(now: Instant, wait_ms: u64) -> Instant {
+    static GRID: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let deadline = now + Duration::from_millis(wait_ms);
+    let beyond = deadline.saturating_duration_since(*GRID).as_nanos() % Duration::from_millis(WAIT_GRID_MS).as_nanos();
+    if wait_ms < 10 * WAIT_GRID_MS { deadline } else { deadline - Duration::from_nanos(beyond as u64) }
 }
 
 /// Sessions (KIP-227) are declined: a full fetch is answered with session 0, and so clients go on sending full ones.
@@ -170,5 +181,23 @@ async fn read(
             core.read_failed(id, &error);
             Err(Unread { error: errors::of_read(&error), offsets: Some(offsets), leader: None })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_waits_end_together_and_none_later_than_asked() {
+        let now = Instant::now() + Duration::from_secs(1);
+        let after = |us| now + Duration::from_micros(us);
+        let ends: std::collections::BTreeSet<_> = (0..100).map(|at| deadline(after(at * 1_000), 500)).collect();
+        assert!((5..=6).contains(&ends.len()), "100 ms are five steps of the grid: {ends:?}");
+        for at in 0..100 {
+            let (end, asked) = (deadline(after(at * 777), 500), after(at * 777) + Duration::from_millis(500));
+            assert!(end <= asked && asked - end < Duration::from_millis(WAIT_GRID_MS));
+        }
+        assert_eq!(deadline(now, 5), now + Duration::from_millis(5));
     }
 }

@@ -108,11 +108,11 @@ fn take_lock(lock: &File, path: &Path) -> anyhow::Result<()> {
             bail!("{} can't be locked: {error}", path.display());
         }
         let holder = lock::holder(path);
-        if began.elapsed() > lock::WAIT_MAX {
+        if began.elapsed() > lock::wait_max(holder) {
             let holder = lock::name_of(path, holder);
             bail!("{} is in use by {holder}: stop it, or choose another directory with --data-dir", path.display());
         }
-        if !std::mem::replace(&mut waits, true) {
+        if began.elapsed() > lock::SAY_AFTER && !std::mem::replace(&mut waits, true) {
             lock::say_waiting(path, holder);
         }
         std::thread::sleep(Duration::from_millis(50));

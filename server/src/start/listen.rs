@@ -2,7 +2,7 @@
 //! connects earlier is refused and tries again, instead of hanging.
 
 use super::port::{self, Owner};
-use crate::{config::Metrics, net::Listener};
+use crate::{config::Metrics, lock::SAY_AFTER, net::Listener};
 use anyhow::{Context, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -105,7 +105,7 @@ fn bind_patiently(address: SocketAddr, until: Instant) -> io::Result<Socket> {
         if !is_leaving {
             return Err(taken);
         }
-        if !std::mem::replace(&mut waits, true) {
+        if began.elapsed() > SAY_AFTER && !std::mem::replace(&mut waits, true) {
             tracing::warn!("{address} is taken: {owner}; waiting for it");
         }
         thread::sleep(PORT_RETRY);

@@ -171,6 +171,23 @@ impl<'a, D: Disk> Image<'a, D> {
         Ok((scanner, None))
     }
 
+    /// True if the batch that follows the one at `end` begins below `covered`, although there is no whole batch at `end`: what its
+    /// header says of its offsets may be right where its length is not.
+    pub(super) async fn goes_on(&mut self, end: Scanner, covered: u64) -> io::Result<bool> {
+        let bytes = self.bytes(end.position..covered.min(self.bytes).max(end.position)).await?;
+        let next = |header: &Header| header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1);
+        let header = Header::read(&bytes).filter(|header| header.base_offset() >= end.next_offset);
+        let Some((next_offset, header)) = header.and_then(|header| next(&header).map(|next_offset| (next_offset, header))) else {
+            return Ok(false);
+        };
+        Ok((HEADER_BYTES..bytes.len()).any(|at| {
+            bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
+                let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
+                matches!(scanner.step_header(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_))
+            }
+        }))
+    }
+
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came
     /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
     /// damaged there.

@@ -9,15 +9,16 @@ use super::{
     takeover,
 };
 use crate::{
-    batch::{Scanner, Stop},
+    batch::{HEADER_BYTES, Scanner, Stop},
     bugs::{self, Bug},
-    disk::{BLOCK, Disk, is_full, read_whole},
+    disk::{BLOCK, Disk, is_full},
     journal::{Entry, Line},
     partition::{
         PartitionId, PartitionSpec, Recovered, Scanned,
         directory::{self, Directory, log_path},
+        open::load_indexes,
     },
-    segment::{FileKind, INDEX_ENTRY_BYTES, OffsetIndex, file_name},
+    segment::{INDEX_ENTRY_BYTES, OffsetIndex},
 };
 use std::{
     io,
@@ -119,7 +120,8 @@ impl<D: Disk> Recovery<'_, D> {
         let mut leftovers: Vec<i64> = segments.filter(|base| *base > line.segment_base && !bases.contains(base)).collect();
         let mut producers: Option<Producers> = None;
         let from = if bases[0] == line.segment_base { u64::from(line.batch_start) } else { 0 };
-        let mut next = Scanner::new(if depth == Depth::All && self.config.accept_loss { 0 } else { from }, bases[0], i32::MIN);
+        let is_checked = depth == Depth::All && self.config.accept_loss;
+        let mut next = Scanner::new(if is_checked { 0 } else { from }, bases[0], i32::MIN);
         let mut active = None;
         for (at, &base) in bases.iter().enumerate() {
             let log = log_path(&path, base);
@@ -140,9 +142,12 @@ impl<D: Disk> Recovery<'_, D> {
                 }
             };
             let limit = bases.get(at + 1).copied().unwrap_or(i64::MAX);
-            let index = self.index(&path, base, if base == line.segment_base { line.index_end } else { 0 }).await?;
-            let covered = if base == line.segment_base && depth == Depth::Entries { covered(&line, &journaled) } else { 0 };
-            let scan = self.scan(&mut image, &log, next, (covered, limit), &index, producers).await?;
+            let mut index = OffsetIndex::new(base);
+            if base == line.segment_base {
+                index = load_indexes(self.disk, &path, &line, i64::MAX).await.map_err(disk_error(&path))?.offsets;
+            }
+            let covered = if base == line.segment_base && !is_checked { covered(&line, &journaled) } else { 0 };
+            let scan = self.scan(&mut image, &log, next, (covered, limit), &mut index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { flushed_before_entries(&line, &journaled) } else { 0 };
@@ -165,6 +170,9 @@ impl<D: Disk> Recovery<'_, D> {
         let (Some((image, scan, index, base, log)), Some(producers)) = (active, producers) else {
             unreachable!("the first segment was scanned, or its absence returned");
         };
+        if self.config.accept_loss {
+            leftovers.extend(found.files.snapshots.iter().filter(|offset| **offset > scan.end.next_offset.max(base)));
+        }
         self.conclude(Found { spec, log_start: journaled.log_start, base, log, leftovers, producers, index }, image, scan).await
     }
 
@@ -189,7 +197,7 @@ impl<D: Disk> Recovery<'_, D> {
         log: &Path,
         start: Scanner,
         (covered, limit): (u64, i64),
-        index: &OffsetIndex,
+        index: &mut OffsetIndex,
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
         if self.config.accept_loss && start.position > 0 {
@@ -222,6 +230,15 @@ impl<D: Disk> Recovery<'_, D> {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
         }
+        let is_lost =
+            scan.end.position + HEADER_BYTES as u64 <= covered && image.goes_on(scan.end, covered).await.map_err(disk_error(log))?;
+        if is_lost {
+            let what = format!("no batch at byte {} ({}), but the one that follows it lies behind", scan.end.position, scan.stop);
+            if !self.config.accept_loss {
+                return Err(LogError::Damaged { path: log.to_path_buf(), what });
+            }
+            tracing::warn!("{}: {what}: it is given up", log.display());
+        }
         if !scan.stop.is_end() {
             tracing::debug!("{} ends at byte {}: {}", log.display(), scan.end.position, scan.stop);
         }
@@ -234,26 +251,10 @@ impl<D: Disk> Recovery<'_, D> {
         if bugs::on(Bug::NoFlushInRecovery) { Ok(()) } else { image.settle(flushed, end).await }
     }
 
-    /// The entries of a segment's `.index` that the line vouches for. They are a shortcut only: a file that is damaged
-    /// counts as empty.
-    async fn index(&self, directory: &Path, base: i64, index_end: u32) -> Result<OffsetIndex, LogError> {
-        if (index_end as usize) < INDEX_ENTRY_BYTES {
-            return Ok(OffsetIndex::new(base));
-        }
-        let path = directory.join(file_name(base, FileKind::Index));
-        let bytes = match read_whole(self.disk, &path).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(LogError::Disk { path, source }),
-        };
-        let entries = bytes.get(..index_end as usize).unwrap_or_default();
-        Ok(OffsetIndex::decode(base, entries, u64::from(u32::MAX)).unwrap_or_else(|_| OffsetIndex::new(base)))
-    }
-
     /// What the new head says of a scanned partition: the flushed end is the first byte where segment and image differ;
     /// carried are the blocks that differ, and the last partial one, which is about to be cut off.
     pub(super) async fn conclude(&self, found: Found, mut image: Image<'_, D>, scan: ImageScan) -> Result<Outcome, LogError> {
-        let Found { spec, log_start, base, log, leftovers, producers, index } = found;
+        let Found { spec, log_start, base, log, leftovers, producers, mut index } = found;
         let end = scan.end.position;
         let floor = end / BLOCK * BLOCK;
         let failed = |source| LogError::Disk { path: log.clone(), source };
@@ -265,11 +266,11 @@ impl<D: Disk> Recovery<'_, D> {
         let batch_start = match scan.starts.partition_point(|start| u64::from(*start) <= flushed).checked_sub(1) {
             _ if flushed == end => end,
             Some(at) => u64::from(scan.starts[at]),
-            None => image.locate(&index, flushed).await.map_err(failed)?.position,
+            None => whole_before(&mut image, &mut index, flushed).await.map_err(failed)?.position,
         };
         let tail = image.bytes(flushed / BLOCK * BLOCK..end).await.map_err(failed)?;
         let log_end = scan.end.next_offset;
-        let index_end = index.entries().iter().take_while(|entry| u64::from(entry.position) < flushed).count() * INDEX_ENTRY_BYTES;
+        let index_end = index.entries().iter().take_while(|entry| u64::from(entry.position) < batch_start).count() * INDEX_ENTRY_BYTES;
         let line = Line {
             partition: spec.id,
             segment_base: base,
@@ -315,7 +316,7 @@ fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
 }
 
 /// Up to here the bytes of the line's segment are those of acked batches, the last one maybe in part: what was flushed, what the head
-/// carries behind that without a gap, and nothing that an entry has changed since.
+/// carries behind that without a gap, and nothing that an entry has changed since. No run writes there before such an entry is durable.
 fn covered(line: &Line, journaled: &Journaled) -> u64 {
     let entries = || journaled.entries.iter().filter(|entry| entry.segment_base == line.segment_base);
     let carried = entries().filter(|entry| entry.in_head).fold(line.flushed, |end, entry| match entry.position <= end {
@@ -332,14 +333,15 @@ fn flushed_before_entries(line: &Line, journaled: &Journaled) -> u64 {
     u64::from(entries.map(|entry| entry.position).fold(line.flushed, u32::min))
 }
 
-/// Where the headers before `position` end: there, or before if one of them is damaged.
-async fn whole_before<D: Disk>(image: &mut Image<'_, D>, index: &OffsetIndex, position: u64) -> io::Result<Scanner> {
+/// Where the headers before `position` end: in the batch that it lies in, or before if one of them is damaged.
+async fn whole_before<D: Disk>(image: &mut Image<'_, D>, index: &mut OffsetIndex, position: u64) -> io::Result<Scanner> {
     let end = image.locate(index, position).await?;
-    match end.position == index.boundary(position - 1, i64::MAX) {
-        // Not one batch: the index is what is damaged.
-        true => image.locate(&OffsetIndex::new(index.base_offset()), position).await,
-        false => Ok(end),
+    if index.entries().is_empty() || position == 0 || end.position > index.boundary(position - 1, i64::MAX) {
+        return Ok(end);
     }
+    // Not one batch: the index is what is damaged.
+    *index = OffsetIndex::new(index.base_offset());
+    image.locate(index, position).await
 }
 
 fn no_line(partition: PartitionId) -> Line {

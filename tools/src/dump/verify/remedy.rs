@@ -48,7 +48,7 @@ impl Remedy<'_> {
     fn instead(&self, fix: &Fix, mark: PartitionId) -> &'static str {
         match fix {
             Fix::Remove { from, .. } if *from >= (self.vouched)() => {
-                "start the broker: it cuts off what lies behind the end that its journal knows"
+                "start the broker: when it opens the partition it cuts off what lies behind the end that its journal knows"
             }
             // A start looks at headers only, but of the catalog.
             Fix::Remove { is_framed: true, .. } if mark != PartitionId::CATALOG => {
