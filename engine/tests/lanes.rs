@@ -354,6 +354,89 @@ fn damage_below_a_head(field: usize, bits: u8) {
     });
 }
 
+#[test]
+fn what_was_lost_is_in_no_index() {
+    let directory = directory();
+    let path = directory.path();
+    let at = |second: i64| BatchBuilder::new().record(NOW_MS + 1_000 * second, None, Some(&[7; 6_000])).build();
+    live(path, |log, _| async move {
+        for second in 0..30 {
+            produce(&log, SMALL, &at(second)).await;
+        }
+    });
+    stop_cleanly(path);
+    let segment = path.join(format!("topic-{}/{:020}.log", SMALL.0, 0));
+    let mut damaged = std::fs::read(&segment).expect("reads");
+    damaged[at(0).len() * 25 + 16] ^= 1;
+    std::fs::write(&segment, &damaged).expect("writes");
+    let query = TimeQuery::AtOrAfter(NOW_MS + 27_000);
+    live_closed(path, true, |log, disk| async move {
+        log.ready(&[SMALL]).await.expect("the loss is accepted");
+        assert_eq!(log.offset_for(SMALL, query).await.expect("searches"), None);
+        assert_eq!(log.offset_for(SMALL, TimeQuery::Max).await.expect("searches"), Some((NOW_MS + 24_000, 24)));
+        produce(&log, SMALL, &at(40)).await;
+        assert_eq!(log.offset_for(SMALL, query).await.expect("searches"), Some((NOW_MS + 40_000, 25)));
+        log.close().await.expect("closes");
+        mark_clean(&disk, &config(path)).await.expect("marks the stop as clean");
+    });
+    live(path, |log, _| async move {
+        assert_eq!(log.offset_for(SMALL, query).await.expect("searches"), Some((NOW_MS + 40_000, 25)));
+    });
+}
+
+#[test]
+fn an_index_that_is_damaged_does_not_reach_the_journal() {
+    let directory = directory();
+    let path = directory.path();
+    live(path, |log, _| async move {
+        for _ in 0..3 {
+            produce(&log, BULK, &batch(&[0; 100_000], 1)).await;
+        }
+        log.ready(&[BULK]).await.expect("is open");
+    });
+    stop_cleanly(path);
+    let index = path.join(format!("topic-{}/{:020}.index", BULK.0, 0));
+    let mut bytes = std::fs::read(&index).expect("reads");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x10;
+    std::fs::write(&index, &bytes).expect("writes");
+    // An append in the last block, so that the next start looks for the batch that it lies behind.
+    live(path, |log, _| async move {
+        assert_eq!(produce(&log, BULK, &batch(b"small", 1)).await, 4);
+    });
+    for _ in 0..3 {
+        live(path, |log, disk| async move {
+            assert_eq!(consume(&log, &disk, BULK, 0).await.1, 4);
+        });
+    }
+}
+
+#[test]
+fn a_start_and_an_opening_go_by_the_same_index() {
+    let directory = directory();
+    let path = directory.path();
+    live(path, |log, _| async move {
+        for _ in 0..5 {
+            produce(&log, BULK, &batch(&[0; 100_000], 1)).await;
+        }
+    });
+    stop_cleanly(path);
+    live(path, |log, _| async move {
+        produce(&log, BULK, &batch(b"small", 1)).await;
+    });
+    // The index leads around it, whatever the start has made of the last block.
+    let segment = path.join(format!("topic-{}/{:020}.log", BULK.0, 0));
+    let mut damaged = std::fs::read(&segment).expect("reads");
+    damaged[batch(&[0; 100_000], 1).len() + 16] ^= 1;
+    std::fs::write(&segment, &damaged).expect("writes");
+    for accept_loss in [false, false, true, false] {
+        live_closed(path, accept_loss, |log, disk| async move {
+            log.ready(&[BULK]).await.expect("opens");
+            assert_eq!(consume(&log, &disk, BULK, 3).await.1, 6);
+        });
+    }
+}
+
 /// A start and nothing else.
 fn start(path: &Path) -> Result<Vec<CoreStart>, LogError> {
     let lock = File::create(path.join("lock")).expect("a lock file");

@@ -59,6 +59,8 @@ pub(crate) async fn run<D: Disk>(disk: D, home: &Home, choice: &Choice<'_>, now_
     let _ = disk.remove_dir(&home.log().data_dir.join(SCRATCH)).await;
     if left == 0 {
         mark_clean(&disk, home.log()).await?;
+    } else {
+        tracing::warn!("{left} partitions are offline, and a part of them is in the journal only: the next run or start recovers them");
     }
     let after = files(&disk, home, &chosen).await?;
     let mut reports = Vec::new();

@@ -190,8 +190,8 @@ impl<'a, D: Disk> Image<'a, D> {
 
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came
     /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
-    /// damaged there.
-    pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<Scanner> {
+    /// damaged there; false, that not even the batch is there that the index knows.
+    pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<(Scanner, bool)> {
         // From below the position: what comes there is known from the batch before only.
         let start = index.boundary(position.saturating_sub(1), i64::MAX);
         let mut scanner = Scanner::new(start, index.base_offset(), i32::MIN);
@@ -201,13 +201,13 @@ impl<'a, D: Disk> Image<'a, D> {
             let range = self.load(scanner.position, wanted as u64).await?;
             let before = scanner;
             match scanner.step_header(&self.image[range], left) {
-                Step::Batch(_) if scanner.position > position => return Ok(before),
+                Step::Batch(_) if scanner.position > position => return Ok((before, true)),
                 Step::Batch(_) => {}
                 Step::Need(bytes) => wanted = bytes,
-                Step::Stop(_) => break,
+                Step::Stop(_) => return Ok((scanner, scanner.position > start)),
             }
         }
-        Ok(scanner)
+        Ok((scanner, true))
     }
 
     /// The ranges of blocks below `end` in which file and image differ, and the first byte that does. What the file does

@@ -335,13 +335,13 @@ fn flushed_before_entries(line: &Line, journaled: &Journaled) -> u64 {
 
 /// Where the headers before `position` end: in the batch that it lies in, or before if one of them is damaged.
 async fn whole_before<D: Disk>(image: &mut Image<'_, D>, index: &mut OffsetIndex, position: u64) -> io::Result<Scanner> {
-    let end = image.locate(index, position).await?;
-    if index.entries().is_empty() || position == 0 || end.position > index.boundary(position - 1, i64::MAX) {
+    let (end, is_there) = image.locate(index, position).await?;
+    if is_there || index.entries().is_empty() {
         return Ok(end);
     }
-    // Not one batch: the index is what is damaged.
+    // The index may be what is damaged.
     *index = OffsetIndex::new(index.base_offset());
-    image.locate(index, position).await
+    Ok(image.locate(index, position).await?.0)
 }
 
 fn no_line(partition: PartitionId) -> Line {

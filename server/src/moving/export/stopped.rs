@@ -17,10 +17,13 @@ use engine::{
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io,
+    io::{self, BufReader, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
+
+/// What is read at a time of a segment's headers, in bytes.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// What a stopped broker's directory holds.
 pub(super) struct Stopped {
@@ -113,13 +116,15 @@ impl Stopped {
 fn end_below(path: &Path, line: &Line) -> io::Result<u64> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    let (mut scanner, mut header) = (Scanner::new(0, line.segment_base, i32::MIN), Vec::new());
+    let mut reader = BufReader::with_capacity(WINDOW_BYTES, file);
+    let mut scanner = Scanner::new(0, line.segment_base, i32::MIN);
+    let mut header = Vec::with_capacity(HEADER_BYTES);
     while scanner.position < u64::from(line.batch_start) {
-        let left = size.saturating_sub(scanner.position);
-        let is_there = read_at(&file, scanner.position, left.min(HEADER_BYTES as u64) as usize, &mut header)?;
-        if !is_there || !matches!(scanner.step_header(&header, left), Step::Batch(_)) {
-            break;
-        }
+        let position = scanner.position;
+        header.clear();
+        let read = reader.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+        let Step::Batch(_) = scanner.step_header(&header, size.saturating_sub(position)) else { break };
+        reader.seek_relative((scanner.position - position) as i64 - read as i64)?;
     }
     Ok(scanner.position)
 }
