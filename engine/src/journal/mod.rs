@@ -16,6 +16,7 @@ mod reader;
 mod superblock;
 #[cfg(test)]
 mod tests;
+mod vouched;
 mod writer;
 
 pub use chain::Chain;
@@ -29,4 +30,5 @@ pub use layout::{
 };
 pub use reader::{Content, Entry, Identity, read_core};
 pub use superblock::{FORMAT_VERSION, Superblock};
+pub use vouched::{Extent, vouched};
 pub use writer::{JournalPosition, JournalWriter, prepare_file, write_first_head};

@@ -5,7 +5,7 @@
 //! head is not complete anywhere, was once acked: that is damage, and is never passed over in silence.
 
 use super::{
-    Chain, FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, JournalError, Line, Which, file_path,
+    Chain, Extent, FRAME_ALIGNMENT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, JournalError, Line, Which, file_path,
     frame::{FrameHeader, check},
     item::{Found, decode},
 };
@@ -40,6 +40,14 @@ pub struct Entry {
     pub bytes: Vec<u8>,
     /// The head carries it: when that was written, it was a part of the log, and durable.
     pub in_head: bool,
+}
+
+impl Entry {
+    /// Where it lies.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        Extent { position: self.position, bytes: self.bytes.len() as u32, in_head: self.in_head }
+    }
 }
 
 /// What a core's journal says.

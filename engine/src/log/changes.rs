@@ -170,7 +170,7 @@ pub(super) async fn create<D: Disk>(core: &Core<D>, spec: PartitionSpec) -> Resu
     directory::create(&core.disk, &core.config.data_dir, &spec).await.map_err(failed)?;
     let line = Line { partition: id, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 };
     let epoch = spec.leader_epoch;
-    let recovered = Recovered { spec: spec.clone(), line, producers: Vec::new(), epochs: Vec::new(), scanned: None };
+    let recovered = Recovered { spec: spec.clone(), line, producers: Vec::new(), epochs: Vec::new(), scanned: None, damage: None };
     let mut partition = open::open(&core.disk, &core.config.data_dir, &recovered, epoch, &core.limits)
         .await
         .map_err(|(path, source)| LogError::Disk { path, source })?;
@@ -271,7 +271,9 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<usize, LogError> {
     let is_left = |slot: &&Slot<D>| match slot {
         Slot::Open(partition) => !partition.is_deleted && (partition.offline.is_some() || partition.progress.carried_bytes() > 0),
         Slot::Closed(unopened) => {
-            let is_in_journal = unopened.recovered.scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty());
+            let Recovered { scanned, damage, .. } = &unopened.recovered;
+            let is_in_journal = scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty());
+            let is_in_journal = is_in_journal || damage.as_ref().is_some_and(|damage| !damage.entries.is_empty());
             !unopened.is_deleted && (is_in_journal || unopened.refused.as_ref().is_some_and(|refusal| !refusal.is_final()))
         }
     };

@@ -12,7 +12,7 @@ use crate::{
     partition::{
         Partition, PartitionId, Recovered,
         limits::Limits,
-        open::OpenError,
+        open::{MEND_DAMAGE, OpenError},
         tail::block_floor,
         waiters::{Watch, Watchers},
     },
@@ -167,6 +167,17 @@ impl<D: Disk> Core<D> {
             unmoved.set(unmoved.get() - unopened.recovered.unmoved_bytes());
             offline.set(offline.get() + 1);
             self.admit_waiting();
+        }
+    }
+
+    /// Refuses what the start has found to be damaged.
+    pub fn refuse_damaged(&self) {
+        for slot in self.slots.borrow_mut().values_mut() {
+            let Slot::Closed(unopened) = slot else { continue };
+            let Some(damage) = unopened.recovered.damage.as_deref() else { continue };
+            let what = format!("{}. {MEND_DAMAGE}", damage.what);
+            let error = (damage.path.clone(), io::Error::new(io::ErrorKind::InvalidData, what));
+            self.refuse(unopened, &error);
         }
     }
 

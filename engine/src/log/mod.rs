@@ -170,6 +170,7 @@ impl<D: Disk> Log<D> {
             config,
         };
         let log = Log { core: Rc::new(core) };
+        log.core.refuse_damaged();
         log.core.keeper.look_at_all(log.core.slots.borrow().keys().copied());
         // Whoever owns the catalog writes to it at once; all others are opened at their first use.
         log.open_partition(PartitionId::CATALOG).await.map_err(|(path, source)| LogError::Disk { path, source })?;

@@ -50,6 +50,10 @@ pub fn recovered_items(recovered: &Recovered, items: &mut Vec<Item>) {
     let partition = recovered.spec.id;
     items.extend(recovered.producers.iter().map(|state| Item::Producer { partition, state: state.clone() }));
     items.extend(recovered.epochs.iter().map(|epoch| Item::Epoch { partition, epoch: *epoch }));
+    for entry in recovered.damage.iter().flat_map(|damage| &damage.entries) {
+        let bytes = vec![Chunk::padded(&entry.bytes).sub(0, entry.bytes.len())];
+        items.push(Item::Bytes { partition, segment_base: entry.segment_base, position: entry.position, bytes });
+    }
     let Some(scanned) = &recovered.scanned else { return };
     let tail_start = block_floor(u64::from(recovered.line.flushed)) as usize;
     for range in &scanned.unmoved {

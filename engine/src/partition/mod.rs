@@ -27,6 +27,6 @@ pub use error::{AppendError, ReadError};
 pub use plan::{AbortedTransaction, Piece, ReadPlan};
 pub use producers::{CARRY_MS, Producers, SequenceError, Verdict};
 pub use progress::Run;
-pub use recovered::{Recovered, Scanned};
+pub use recovered::{Damage, Recovered, Scanned};
 pub use spec::{PartitionConfig, PartitionSpec, TimestampType};
 pub use state::Partition;

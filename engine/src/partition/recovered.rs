@@ -2,10 +2,10 @@
 
 use super::PartitionSpec;
 use crate::{
-    journal::Line,
+    journal::{Entry, Line},
     segment::{EpochStart, ProducerState},
 };
-use std::ops::Range;
+use std::{ops::Range, path::PathBuf};
 
 /// One partition after a start.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,19 @@ pub struct Recovered {
     /// `line.flushed`, and is opened (and cut, durably, before its first append) when it is first used. Segments with a
     /// base above `line.segment_base` are then left-overs of a roll that no frame named: opening removes them.
     pub scanned: Option<Scanned>,
+    /// It is damaged, and can't be opened.
+    pub damage: Option<Box<Damage>>,
+}
+
+/// Why a partition can't be opened, and what the journal holds of it: all of it is carried on, until the damage is mended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// The segment.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub what: String,
+    /// The journal's entries, in order.
+    pub entries: Vec<Entry>,
 }
 
 impl Recovered {

@@ -1,7 +1,7 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Step, Stop, crc},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
     journal::Entry,
@@ -171,15 +171,22 @@ impl<'a, D: Disk> Image<'a, D> {
         Ok((scanner, None))
     }
 
-    /// True if the batch that follows the one at `end` begins below `covered`, although there is no whole batch at `end`: what its
-    /// header says of its offsets may be right where its length is not.
-    pub(super) async fn goes_on(&mut self, end: Scanner, covered: u64) -> io::Result<bool> {
-        let bytes = self.bytes(end.position..covered.min(self.bytes).max(end.position)).await?;
-        let next = |header: &Header| header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1);
-        let header = Header::read(&bytes).filter(|header| header.base_offset() >= end.next_offset);
-        let Some((next_offset, header)) = header.and_then(|header| next(&header).map(|next_offset| (next_offset, header))) else {
+    /// True if what is at `end`, where a scan stopped, is no batch whose rest never came: up to `vouched` there is nothing but acked
+    /// batches, the last one maybe in part.
+    pub(super) async fn is_damaged(&mut self, end: Scanner, stop: Stop, vouched: u64) -> io::Result<bool> {
+        if end.position + HEADER_BYTES as u64 > vouched {
             return Ok(false);
-        };
+        }
+        if !matches!(stop, Stop::Truncated { .. } | Stop::Crc { .. }) || vouched > self.bytes {
+            return Ok(true);
+        }
+        // Its length may be wrong, or its bytes: then it ends where the next one begins, or at the very end.
+        let bytes = self.bytes(end.position..vouched).await?;
+        let Some(header) = Header::read(&bytes) else { return Ok(true) };
+        if crc(&bytes) == header.crc() {
+            return Ok(true);
+        }
+        let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return Ok(true) };
         Ok((HEADER_BYTES..bytes.len()).any(|at| {
             bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
                 let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());

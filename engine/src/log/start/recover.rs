@@ -9,12 +9,12 @@ use super::{
     takeover,
 };
 use crate::{
-    batch::{HEADER_BYTES, Scanner, Stop},
+    batch::{Scanner, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, is_full},
-    journal::{Entry, Line},
+    journal::{Entry, Line, vouched},
     partition::{
-        PartitionId, PartitionSpec, Recovered, Scanned,
+        Damage, PartitionId, PartitionSpec, Recovered, Scanned,
         directory::{self, Directory, log_path},
         open::load_indexes,
     },
@@ -78,7 +78,15 @@ impl<D: Disk> Recovery<'_, D> {
         let is_scanned = depth == Depth::All || self.config.accept_loss;
         match journaled {
             Some(journaled) if journaled.entries.is_empty() && journaled.line.is_some() && !is_scanned => Ok(untouched(spec, journaled)),
-            Some(journaled) if journaled.line.is_some() || !journaled.entries.is_empty() => self.known(spec, journaled, depth).await,
+            Some(journaled) if journaled.line.is_some() || !journaled.entries.is_empty() => {
+                match self.known(&spec, &journaled, depth).await {
+                    // The others need not wait for it. Nothing can be without the catalog.
+                    Err(LogError::Damaged { path, what }) if depth == Depth::Entries => Ok(damaged(spec, journaled, path, what)),
+                    Ok(Some(outcome)) => Ok(outcome),
+                    Ok(None) => self.unknown(spec).await,
+                    Err(error) => Err(error),
+                }
+            }
             _ => self.unknown(spec).await,
         }
     }
@@ -102,18 +110,19 @@ impl<D: Disk> Recovery<'_, D> {
         found.topic_id == Some(spec.topic_id) || bugs::on(Bug::PartitionByName)
     }
 
-    /// A partition with a line or entries: the entries are laid over its segments, from the line's batch start on.
-    async fn known(&self, spec: PartitionSpec, journaled: Journaled, depth: Depth) -> Result<Outcome, LogError> {
+    /// A partition with a line or entries: the entries are laid over its segments, from the line's batch start on. `None` if nothing
+    /// of it is there, and that loss is accepted.
+    async fn known(&self, spec: &PartitionSpec, journaled: &Journaled, depth: Depth) -> Result<Option<Outcome>, LogError> {
         let path = self.config.data_dir.join(&spec.directory);
         let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
-        let Some(found) = found.filter(|found| self.is_its_own(found, &spec)) else {
+        let Some(found) = found.filter(|found| self.is_its_own(found, spec)) else {
             if self.config.accept_loss {
-                return self.unknown(spec).await;
+                return Ok(None);
             }
             return Err(LogError::Missing { path });
         };
         let line = journaled.line.unwrap_or(no_line(spec.id));
-        let bases = named_segments(&line, &journaled);
+        let bases = named_segments(&line, journaled);
         // A first frame names a segment only after the one before was cut and flushed: where no frame names it, nothing in
         // it was acked.
         let segments = found.files.segments.iter().map(|segment| segment.base_offset);
@@ -125,10 +134,10 @@ impl<D: Disk> Recovery<'_, D> {
         let mut active = None;
         for (at, &base) in bases.iter().enumerate() {
             let log = log_path(&path, base);
-            let Some(mut image) = self.image(&log, base, &line, &journaled).await? else {
+            let Some(mut image) = self.image(&log, base, &line, journaled).await? else {
                 // The loss was accepted.
                 if at == 0 {
-                    return self.unknown(spec).await;
+                    return Ok(None);
                 }
                 break;
             };
@@ -138,7 +147,7 @@ impl<D: Disk> Recovery<'_, D> {
                     // The head tells what has changed since this one. A later one may be of a roll that never came to its end:
                     // it would not count as a change, and whoever opens the partition doesn't look at it.
                     let snapshot = found.files.snapshot_at(base);
-                    none.insert(Producers::read(self.disk, &path, snapshot, &journaled).await.map_err(disk_error(&path))?)
+                    none.insert(Producers::read(self.disk, &path, snapshot, journaled).await.map_err(disk_error(&path))?)
                 }
             };
             let limit = bases.get(at + 1).copied().unwrap_or(i64::MAX);
@@ -146,11 +155,13 @@ impl<D: Disk> Recovery<'_, D> {
             if base == line.segment_base {
                 index = load_indexes(self.disk, &path, &line, i64::MAX).await.map_err(disk_error(&path))?.offsets;
             }
-            let covered = if base == line.segment_base && !is_checked { covered(&line, &journaled) } else { 0 };
-            let scan = self.scan(&mut image, &log, next, (covered, limit), &mut index, producers).await?;
+            let covered = if base == line.segment_base && !is_checked { covered(&line, journaled) } else { 0 };
+            let of_segment = journaled.entries.iter().filter(|entry| entry.segment_base == base).map(Entry::extent);
+            let vouched = vouched(if base == line.segment_base { line.flushed } else { 0 }, of_segment);
+            let scan = self.scan(&mut image, &log, next, Bounds { covered, vouched, limit }, &mut index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
-            let flushed = if base == line.segment_base { flushed_before_entries(&line, &journaled) } else { 0 };
+            let flushed = if base == line.segment_base { flushed_before_entries(&line, journaled) } else { 0 };
             if base == line.segment_base && scan.end.position < from {
                 let Scanner { position, next_offset, .. } = scan.end;
                 tracing::warn!("{}: what was behind byte {position} is given up; offset {next_offset} is the next one", log.display());
@@ -173,7 +184,8 @@ impl<D: Disk> Recovery<'_, D> {
         if self.config.accept_loss {
             leftovers.extend(found.files.snapshots.iter().filter(|offset| **offset > scan.end.next_offset.max(base)));
         }
-        self.conclude(Found { spec, log_start: journaled.log_start, base, log, leftovers, producers, index }, image, scan).await
+        let found = Found { spec: spec.clone(), log_start: journaled.log_start, base, log, leftovers, producers, index };
+        self.conclude(found, image, scan).await.map(Some)
     }
 
     /// The image of a segment; `None` if it is not there and that loss is accepted.
@@ -196,7 +208,7 @@ impl<D: Disk> Recovery<'_, D> {
         image: &mut Image<'_, D>,
         log: &Path,
         start: Scanner,
-        (covered, limit): (u64, i64),
+        Bounds { covered, vouched, limit }: Bounds,
         index: &mut OffsetIndex,
         producers: &mut Producers,
     ) -> Result<ImageScan, LogError> {
@@ -230,10 +242,10 @@ impl<D: Disk> Recovery<'_, D> {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
         }
-        let is_lost =
-            scan.end.position + HEADER_BYTES as u64 <= covered && image.goes_on(scan.end, covered).await.map_err(disk_error(log))?;
-        if is_lost {
-            let what = format!("no batch at byte {} ({}), but the one that follows it lies behind", scan.end.position, scan.stop);
+        // Up to the offset that begins the next segment it is whole.
+        if scan.end.next_offset != limit && image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))? {
+            let what =
+                format!("no batch at byte {} ({}), where the journal says that batches reach to {vouched}", scan.end.position, scan.stop);
             if !self.config.accept_loss {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
@@ -288,7 +300,7 @@ impl<D: Disk> Recovery<'_, D> {
         let (epoch, producer_id) = (producers.highest_epoch, producers.highest_id);
         let (producers, epochs) = producers.into_changed(log_end, self.config.accept_loss);
         let scanned = Scanned { log_end, end_position: end as u32, tail, unmoved };
-        let recovered = Recovered { spec, line, producers, epochs, scanned: Some(scanned) };
+        let recovered = Recovered { spec, line, producers, epochs, scanned: Some(scanned), damage: None };
         Ok(Outcome { recovered, cut, leftovers, epoch, producer_id, taken_over: false })
     }
 }
@@ -348,12 +360,31 @@ fn no_line(partition: PartitionId) -> Line {
     Line { partition, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 }
 }
 
+/// How far a segment is scanned, and what is known of it before.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Up to here the headers are enough.
+    covered: u64,
+    /// Up to here all bytes are those of acked batches.
+    vouched: u64,
+    /// The offset that begins the next segment.
+    limit: i64,
+}
+
+/// A partition that is damaged: all that the journal holds of it is carried on.
+fn damaged(spec: PartitionSpec, mut journaled: Journaled, path: PathBuf, what: String) -> Outcome {
+    let entries = std::mem::take(&mut journaled.entries);
+    let mut outcome = untouched(spec, journaled);
+    outcome.recovered.damage = Some(Box::new(Damage { path, what, entries }));
+    outcome
+}
+
 /// A partition that is not opened at the start.
 fn untouched(spec: PartitionSpec, journaled: Journaled) -> Outcome {
     let mut line = journaled.line.unwrap_or(no_line(spec.id));
     line.log_start = journaled.log_start;
     let epoch = journaled.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or(-1);
     let producer_id = journaled.producers.iter().map(|producer| producer.producer_id).max().unwrap_or(-1);
-    let recovered = Recovered { spec, line, producers: journaled.producers, epochs: journaled.epochs, scanned: None };
+    let recovered = Recovered { spec, line, producers: journaled.producers, epochs: journaled.epochs, scanned: None, damage: None };
     Outcome { recovered, cut: None, leftovers: Vec::new(), epoch, producer_id, taken_over: false }
 }
