@@ -3,7 +3,7 @@
 use engine::{
     batch::{BatchBuilder, Scanner, scan},
     disk::UringDisk,
-    log::{CoreStart, Log, LogConfig, LogError, Start, TimeQuery, mark_clean},
+    log::{CoreStart, Log, LogConfig, Start, TimeQuery, mark_clean},
     partition::{PartitionConfig, PartitionId, PartitionSpec},
 };
 use std::{fs::File, future::Future, os::fd::AsRawFd, path::Path};
@@ -314,16 +314,23 @@ fn a_loss_that_is_accepted_is_cut_off_for_good() {
 }
 
 #[test]
-fn damage_in_what_a_head_vouches_for_is_no_end_of_the_log() {
-    let (length, magic) = (8, 16);
-    // A length that leads too far, or nowhere: the batch might be one whose rest never came.
-    for (field, bits) in [(magic, 1), (length + 1, 0x10), (length, 0x40)] {
-        damage_below_a_head(field, bits);
+fn damage_in_what_the_journal_vouches_for_is_no_end_of_the_log() {
+    let large = batch(&[0; 400_000], 2).len();
+    let (offset, length, magic) = (0, 8, 16);
+    // A length that leads too far, or nowhere: the batch might be one whose rest never came. An offset may be followed by any higher one.
+    let cases = [(magic, 1, large), (length + 1, 0x10, large), (length, 0x40, large), (offset, 0x40, 2 * large), (magic + 100, 1, large)];
+    for (field, bits, told) in cases {
+        for lives in [0, 1] {
+            // Of what a head vouches for only the headers are looked at.
+            if field < magic + 100 || lives == 0 {
+                damage_in_the_journals_reach(large + field, bits, told, lives);
+            }
+        }
     }
 }
 
-fn damage_below_a_head(field: usize, bits: u8) {
-    let large = batch(&[0; 400_000], 2);
+fn damage_in_the_journals_reach(at: usize, bits: u8, told: usize, lives: usize) {
+    let large = batch(&[0; 400_000], 2).len();
     let directory = directory();
     let path = directory.path();
     live(path, |log, _| async move {
@@ -332,18 +339,39 @@ fn damage_below_a_head(field: usize, bits: u8) {
         }
         produce(&log, BULK, &batch(b"in the same block", 1)).await;
     });
-    // This start's head carries the block in which the second batch ends; its header is in the segment only.
-    live(path, |log, disk| async move {
-        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 5);
-    });
-    let segment = path.join(format!("topic-{}/{:020}.log", BULK.0, 0));
-    let mut damaged = std::fs::read(&segment).expect("reads");
-    damaged[large.len() + field] ^= bits;
-    std::fs::write(&segment, &damaged).expect("writes");
-    for _ in 0..2 {
-        let error = start(path).err().expect("is damaged").to_string();
-        assert!(error.contains(&format!("no batch at byte {} ", large.len())) && error.contains("--accept-loss"), "{error}");
+    for _ in 0..lives {
+        // This start's head carries the block in which the second batch ends; its header is in the segment only.
+        live(path, |log, disk| async move {
+            assert_eq!(consume(&log, &disk, BULK, 0).await.1, 5);
+        });
     }
+    let segment = path.join(format!("topic-{}/{:020}.log", BULK.0, 0));
+    let flip = || {
+        let mut bytes = std::fs::read(&segment).expect("reads");
+        bytes[at] ^= bits;
+        std::fs::write(&segment, &bytes).expect("writes");
+    };
+    flip();
+    for is_stopped in [false, true, true] {
+        live_closed(path, false, |log, _| async move {
+            let error = log.ready(&[BULK]).await.expect_err("is damaged").to_string();
+            assert!(error.contains(&format!("no batch at byte {told} ")) && error.contains("--accept-loss"), "{error}");
+            assert_eq!(log.offline(), 1);
+            log.ready(&[SMALL]).await.expect("the others go on");
+            produce(&log, SMALL, &batch(b"the others go on", 1)).await;
+            if is_stopped {
+                assert_eq!(log.close().await.expect("closes"), 1, "a part of it is in the journal only");
+            }
+        });
+    }
+    flip();
+    live(path, |log, disk| async move {
+        assert_eq!(consume(&log, &disk, BULK, 0).await.1, 5, "it was restored");
+    });
+    if told > large || at > large + 16 {
+        return;
+    }
+    flip();
     live_closed(path, true, |log, disk| async move {
         log.ready(&[BULK]).await.expect("the loss is accepted");
         assert_eq!(consume(&log, &disk, BULK, 0).await.1, 2);
@@ -435,22 +463,6 @@ fn a_start_and_an_opening_go_by_the_same_index() {
             assert_eq!(consume(&log, &disk, BULK, 3).await.1, 6);
         });
     }
-}
-
-/// A start and nothing else.
-fn start(path: &Path) -> Result<Vec<CoreStart>, LogError> {
-    let lock = File::create(path.join("lock")).expect("a lock file");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
-        let driver = tokio::task::spawn_local({
-            let disk = disk.clone();
-            async move { disk.run().await }
-        });
-        let started = Start::read(&disk, &config(path), rand::random()).await?.finish(1, specs(), 0).await;
-        driver.abort();
-        started
-    })
 }
 
 #[test]

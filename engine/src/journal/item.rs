@@ -65,6 +65,12 @@ pub enum Item {
         /// The epoch and where it begins.
         epoch: EpochStart,
     },
+    /// The bytes of a partition that follow in this head were those of frames behind an earlier one: they are carried on for a
+    /// partition that is damaged (heads only).
+    Frames {
+        /// Whose.
+        partition: PartitionId,
+    },
 }
 
 impl Item {
@@ -76,6 +82,7 @@ impl Item {
             Item::LogStart { .. } => size_of::<RawLogStart>(),
             Item::Producer { state, .. } => size_of::<RawProducer>() + size_of::<RawBatch>() * kept(state).len(),
             Item::Epoch { .. } => size_of::<RawEpoch>(),
+            Item::Frames { .. } => size_of::<RawFrames>(),
         }
     }
 }
@@ -117,6 +124,11 @@ pub enum Found<'a> {
         /// The epoch and where it begins.
         epoch: EpochStart,
     },
+    /// As [`Item::Frames`].
+    Frames {
+        /// Whose.
+        partition: PartitionId,
+    },
 }
 
 /// A producer remembers at most this many batches (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -127,6 +139,7 @@ const TAG_LOG_START: u8 = 2;
 const TAG_PRODUCER: u8 = 3;
 const TAG_EPOCH: u8 = 4;
 const TAG_LINES: u8 = 5;
+const TAG_FRAMES: u8 = 6;
 
 /// The bytes before those of an [`Item::Bytes`].
 pub(super) const BYTES_HEADER: usize = size_of::<RawBytes>();
@@ -152,6 +165,7 @@ raw! {
     struct RawBatch { last_sequence: I32, offset_delta: I32, last_offset: I64, timestamp: I64 }
     struct RawEpoch { tag: u8, zero: [u8; 3], partition: U32, epoch: I32, zero2: [u8; 4], start_offset: I64 }
     struct RawLines { tag: u8, zero: [u8; 3], count: U32 }
+    struct RawFrames { tag: u8, zero: [u8; 3], partition: U32 }
 }
 
 const _: () = assert!(size_of::<RawLine>() == LINE_BYTES);
@@ -192,6 +206,9 @@ impl Part<'_> {
             }
             Part::Item(Item::LogStart { partition, offset }) => {
                 sink(RawLogStart { tag: TAG_LOG_START, zero: [0; 3], partition: partition.0.into(), offset: (*offset).into() }.as_bytes());
+            }
+            Part::Item(Item::Frames { partition }) => {
+                sink(RawFrames { tag: TAG_FRAMES, zero: [0; 3], partition: partition.0.into() }.as_bytes());
             }
             Part::Item(Item::Producer { partition, state }) => encode_producer(*partition, state, sink),
             Part::Item(Item::Epoch { partition, epoch }) => {
@@ -328,6 +345,11 @@ fn decode_one<'a>(tag: u8, rest: &'a [u8], found: &mut Vec<Found<'a>>) -> Option
             let (raw, rest) = RawEpoch::ref_from_prefix(rest).ok()?;
             let epoch = EpochStart { epoch: raw.epoch.get(), start_offset: raw.start_offset.get() };
             found.push(Found::Epoch { partition: PartitionId(raw.partition.get()), epoch });
+            Some(rest)
+        }
+        TAG_FRAMES => {
+            let (raw, rest) = RawFrames::ref_from_prefix(rest).ok()?;
+            found.push(Found::Frames { partition: PartitionId(raw.partition.get()) });
             Some(rest)
         }
         TAG_LINES => {

@@ -14,7 +14,7 @@ use crate::{
     ids::PartitionId,
     segment::{EpochStart, ProducerState},
 };
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 /// Which frames exist: those of one start, for one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Content {
     pub producers: Vec<(PartitionId, ProducerState)>,
     /// The head's epochs.
     pub epochs: Vec<(PartitionId, EpochStart)>,
+    /// The partitions whose bytes of frames the head carries on.
+    as_frames: BTreeSet<PartitionId>,
 }
 
 impl Content {
@@ -72,11 +74,13 @@ impl Content {
         match found {
             Found::Line(line) => self.lines.push(line),
             Found::Bytes { partition, segment_base, position, bytes } => {
+                let in_head = in_head && !self.as_frames.contains(&partition);
                 self.entries.push(Entry { partition, segment_base, position, bytes: bytes.to_vec(), in_head });
             }
             Found::LogStart { partition, offset } => self.log_starts.push((partition, offset)),
             Found::Producer { partition, state } => self.producers.push((partition, state)),
             Found::Epoch { partition, epoch } => self.epochs.push((partition, epoch)),
+            Found::Frames { partition } => drop(self.as_frames.insert(partition)),
         }
     }
 }

@@ -50,7 +50,11 @@ pub fn recovered_items(recovered: &Recovered, items: &mut Vec<Item>) {
     let partition = recovered.spec.id;
     items.extend(recovered.producers.iter().map(|state| Item::Producer { partition, state: state.clone() }));
     items.extend(recovered.epochs.iter().map(|epoch| Item::Epoch { partition, epoch: *epoch }));
+    let mut in_head = true;
     for entry in recovered.damage.iter().flat_map(|damage| &damage.entries) {
+        if std::mem::replace(&mut in_head, entry.in_head) && !entry.in_head {
+            items.push(Item::Frames { partition });
+        }
         let bytes = vec![Chunk::padded(&entry.bytes).sub(0, entry.bytes.len())];
         items.push(Item::Bytes { partition, segment_base: entry.segment_base, position: entry.position, bytes });
     }

@@ -80,7 +80,7 @@ impl Journals {
     }
 
     fn apply(&mut self, content: Content) {
-        let Content { generation: _, lines, entries, log_starts, producers, epochs } = content;
+        let Content { lines, entries, log_starts, producers, epochs, .. } = content;
         let partitions = &mut self.partitions;
         for line in lines {
             let journaled = partitions.entry(line.partition).or_default();

@@ -188,7 +188,7 @@ fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result
                     partition.log_start = partition.log_start.max(offset);
                 }
                 // Of a clean stop there are no bytes.
-                Found::Bytes { .. } | Found::Producer { .. } | Found::Epoch { .. } => {}
+                Found::Bytes { .. } | Found::Producer { .. } | Found::Epoch { .. } | Found::Frames { .. } => {}
             }
         }
         offset += header.frame_bytes();

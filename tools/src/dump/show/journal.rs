@@ -107,6 +107,7 @@ fn item(item: &Found<'_>) -> Line {
         Found::LogStart { partition, offset } => {
             Line::prefixed("journalLogStart", "| logStart ").int("partition", partition.0).int("offset", *offset)
         }
+        Found::Frames { partition } => Line::prefixed("journalFrames", "| frames ").int("partition", partition.0),
         Found::Producer { partition, state } => {
             producer_line(Line::prefixed("journalProducer", "| producer ").int("partition", partition.0), state)
         }
