@@ -125,6 +125,9 @@ impl History {
         for start in &starts {
             for recovered in &start.partitions {
                 let spec = &recovered.spec;
+                if let Some(damage) = &recovered.damage {
+                    return Err(format!("{} is refused, although nothing was damaged: {}", spec.directory.display(), damage.what));
+                }
                 exist.insert(spec.id, spec.directory.clone());
                 if spec.id != PartitionId::CATALOG {
                     owners.insert(spec.id, spec.core);

@@ -242,8 +242,9 @@ impl<D: Disk> Recovery<'_, D> {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
         }
-        // Up to the offset that begins the next segment it is whole.
-        if scan.end.next_offset != limit && image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))? {
+        // No frame names a segment before the one in front of it is whole, and flushed.
+        let is_whole = scan.end.next_offset == limit;
+        if !is_whole && (limit < i64::MAX || image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))?) {
             let what =
                 format!("no batch at byte {} ({}), where the journal says that batches reach to {vouched}", scan.end.position, scan.stop);
             if !self.config.accept_loss {
