@@ -131,6 +131,7 @@ pub async fn read_core<D: Disk>(
     let damaged = |which, what| JournalError::Damaged { path: file_path(journal_dir, identity.core, which), what };
     let Some((which, content, file, found)) = best else {
         if accept_loss {
+            tracing::warn!("the journal of core {} has no complete head: what was in it only is given up", identity.core);
             return Ok((Which::A, Content::default()));
         }
         return Err(damaged(
@@ -138,16 +139,16 @@ pub async fn read_core<D: Disk>(
             format!("neither it nor {} has a complete head", file_path(journal_dir, identity.core, Which::B).display()),
         ));
     };
-    if !accept_loss {
-        if let Some(position) = found.damaged_at {
-            return Err(damaged(which, format!("an invalid frame at byte {position} lies before valid ones")));
+    let damage = match found.damaged_at {
+        Some(position) => Some((which, format!("an invalid frame at byte {position} lies before valid ones"))),
+        None => (entries_generation > content.generation)
+            .then(|| (which.other(), format!("its head, of generation {entries_generation}, is not complete, but frames follow it"))),
+    };
+    if let Some((which, what)) = damage {
+        if !accept_loss {
+            return Err(damaged(which, what));
         }
-        if entries_generation > content.generation {
-            return Err(damaged(
-                which.other(),
-                format!("its head, of generation {entries_generation}, is not complete, but frames follow it"),
-            ));
-        }
+        tracing::warn!("{}: {what}: what was acked there is given up", file_path(journal_dir, identity.core, which).display());
     }
     // The other file is about to be overwritten: this one must be what it seems.
     let path = file_path(journal_dir, identity.core, which);

@@ -317,7 +317,7 @@ impl<D: Disk> Log<D> {
         let core = &self.core;
         let (bytes_max, at_least_one, next_offset) = (ask.bytes_max, ask.at_least_one, ask.offset);
         let empty = || ReadPlan { pieces: Vec::new(), bytes: 0, next_offset, aborted: Vec::new() };
-        let mut what = None;
+        let (mut what, mut missing) = (None, None);
         let mut attempts = 0;
         while attempts < READ_ATTEMPTS {
             attempts += 1;
@@ -369,11 +369,13 @@ impl<D: Disk> Log<D> {
                             let fits = plan.bytes <= bytes_max || at_least_one;
                             return Ok(if fits { plan } else { empty() });
                         }
+                        let what = "no batch begins here, where one should".to_owned();
+                        missing = Some(ReadError::Corrupt { path: view.path().to_owned(), position: at, what });
                     }
                 },
             }
         }
-        Err(what.unwrap_or_else(|| {
+        Err(what.or(missing).unwrap_or_else(|| {
             let what = format!("no batch is found at offset {}", ask.offset);
             ReadError::Corrupt { path: core.config.data_dir.clone(), position: 0, what }
         }))

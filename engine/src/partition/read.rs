@@ -232,6 +232,12 @@ impl<D: Disk> ActiveView<D> {
         Ok(Ok(range))
     }
 
+    /// The segment's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the file holds of the header of the batch at `position`.
     ///
     /// # Errors

@@ -26,9 +26,8 @@ pub fn complaints(cores: &[Option<CoreHealth>]) -> Vec<String> {
                     complaints.push(format!("the journal of core {core} has failed"));
                 }
                 if health.offline > 0 {
-                    let offline = health.offline;
-                    let why = "a write of theirs failed, or they can't be opened; see the log";
-                    complaints.push(format!("{offline} partitions of core {core} are offline: {why}"));
+                    let why = "a write failed, or it can't be opened; see the log";
+                    complaints.push(format!("partitions of core {core} that are offline: {} ({why})", health.offline));
                 }
             }
         }
@@ -48,7 +47,7 @@ mod tests {
             (None, "core 1 does not answer"),
             (Some(CoreHealth { is_stopping: true, ..well }), "core 1 is stopping"),
             (Some(CoreHealth { journal_failed: true, ..well }), "journal of core 1 has failed"),
-            (Some(CoreHealth { offline: 3, ..well }), "3 partitions of core 1 are offline"),
+            (Some(CoreHealth { offline: 3, ..well }), "partitions of core 1 that are offline: 3"),
         ];
         for (ill, expected) in cases {
             let found = complaints(&[Some(well), ill]);
