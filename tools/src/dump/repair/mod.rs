@@ -44,7 +44,8 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         if is_refused(Refusal::Unclean) {
             bail!(
                 "{} was not stopped cleanly, and nothing was repaired: a part of its data is in the journal only. Start the broker once, which \
-                 puts right what a crash leaves, stop it, and repair what is then still wrong; --verify says what to do about what a start refuses",
+                 puts right what a crash leaves, stop it, and repair what is then still wrong. --verify says what works where a start refuses a \
+                 partition",
                 home.data_dir.display()
             );
         }
