@@ -691,7 +691,7 @@ fn of_a_killed_broker_a_base_offset_is_compared_with_those_behind_it() {
 fn of_a_killed_broker_a_batch_whose_rest_never_came_is_no_damage() {
     let (partition, sound, one) = killed();
     // A run ended within the fourth batch, and its entry is empty.
-    journaled(&partition, line(3 * one), &[(IN_SEGMENT as u32, &[])], false);
+    journaled(&partition, line(3 * one), &[(IN_SEGMENT as u32, &[][..])], false);
     let log = partition.file(0, FileKind::Log, &in_segment(&sound));
     let (text, outcome) = dumped(&partition.directory(), &verify());
     assert!(outcome == Outcome::Clean && text.contains("3 batches"), "{text}");
