@@ -156,6 +156,55 @@ fn an_unclean_directory_is_to_be_started_before_it_is_repaired() {
     });
 }
 
+#[test]
+fn damage_behind_the_last_head_of_a_killed_broker_is_told_with_its_position() {
+    thalweg_tests::run("dump-journal-damage", |scratch| {
+        let mut broker = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
+        Admin::new(&broker.bootstrap())?.create(TOPIC, 1, &[])?;
+        // Runs to the segment, and small batches behind them that are in the journal.
+        produce(scratch, &broker, "first", 5_000, 1_000)?;
+        produce(scratch, &broker, "second", FEW, 100)?;
+        broker.kill()?;
+        let directory = broker.data().join(format!("{TOPIC}-0"));
+        let verified = verify(broker.data())?;
+        ensure!(verified.0 == Outcome::Clean, "{}", verified.1);
+        let batches = batches(&directory)?;
+        let first = batches.iter().position(|(_, in_journal)| *in_journal).context("batches in the journal")?;
+        let (position, _) = batches[first.checked_sub(1).context("batches in the segment")?];
+        let log = directory.join("00000000000000000000.log");
+        let sound = fs::read(&log)?;
+        // The length, and magic.
+        for at in [8, 16] {
+            let mut bytes = sound.clone();
+            bytes[position + at] ^= 1;
+            fs::write(&log, &bytes)?;
+            let (outcome, text) = verify(&directory)?;
+            ensure!(outcome.exit_code() == 4 && text.contains(&format!("position {position} ")), "byte {at}: {outcome:?}\n{text}");
+            let left = self::batches(&directory)?;
+            let expected: Vec<_> = batches.iter().copied().filter(|(other, _)| *other != position).collect();
+            ensure!(left == expected, "byte {at}: {} batches of {} are shown", left.len(), batches.len());
+        }
+        fs::write(&log, sound)?;
+        Ok(())
+    });
+}
+
+/// Where the batches of a log begin, and whether they are in the journal.
+fn batches(directory: &Path) -> Result<Vec<(usize, bool)>> {
+    let mut request = Request { paths: vec![directory.to_owned()], ..Request::default() };
+    request.look.format = Format::Json;
+    let mut out = Vec::new();
+    run(&request, &mut out)?;
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&out).lines() {
+        let line: Value = serde_json::from_str(line)?;
+        if line["type"] == "batch" {
+            found.push((line["position"].as_u64().context("a position")? as usize, line["inJournal"] == true));
+        }
+    }
+    Ok(found)
+}
+
 fn produce(scratch: &Scratch, broker: &Broker, name: &str, count: u64, size: usize) -> Result<Vec<Record>> {
     let task = Produce { count: Some(count), size, ..Produce::new(&broker.bootstrap(), TOPIC, name) };
     let mut session = Session::produce(scratch, Family::Rdkafka, task)?;

@@ -40,17 +40,22 @@ fn verify() -> Request {
 
 struct Partition {
     root: tempfile::TempDir,
+    name: &'static str,
 }
 
 impl Partition {
     fn new() -> Partition {
-        let partition = Partition { root: tempfile::tempdir().expect("a directory") };
+        Partition::named("orders-0")
+    }
+
+    fn named(name: &'static str) -> Partition {
+        let partition = Partition { root: tempfile::tempdir().expect("a directory"), name };
         fs::create_dir(partition.directory()).expect("created");
         partition
     }
 
     fn directory(&self) -> PathBuf {
-        self.root.path().join("orders-0")
+        self.root.path().join(self.name)
     }
 
     fn file(&self, base: i64, kind: FileKind, bytes: &[u8]) -> PathBuf {
@@ -505,9 +510,20 @@ fn a_symbolic_link_does_not_lead_around_the_lock_of_a_running_broker() {
 
 /// Makes the partition one of Thalweg's, stopped cleanly or not: its journal has one line of it.
 fn thalwegs(partition: &Partition, segment_base: i64, end: usize, clean: bool) {
-    fs::write(partition.directory().join("thalweg.partition"), "version: 0\npartition: 7\n").expect("written");
     let end = u32::try_from(end).expect("small");
     let line = Line { partition: PartitionId(7), segment_base, flushed: end, batch_start: end, index_end: 0, log_start: 0 };
+    journaled(partition, line, &[], clean);
+}
+
+/// Makes the partition one of Thalweg's with this line in its journal, and these bytes in frames behind it.
+fn journaled(partition: &Partition, line: Line, frames: &[(u32, &[u8])], clean: bool) {
+    let mark = format!("version: 0\npartition: {}\n", line.partition.0);
+    fs::write(partition.directory().join("thalweg.partition"), mark).expect("written");
+    let item = |(position, bytes): &(u32, &[u8])| {
+        let bytes = if bytes.is_empty() { Vec::new() } else { vec![Chunk::padded(bytes).sub(0, bytes.len())] };
+        Item::Bytes { partition: line.partition, segment_base: line.segment_base, position: *position, bytes }
+    };
+    let items: Vec<Item> = frames.iter().map(item).collect();
     let journal = PathBuf::from("/journal");
     let disk = SimDisk::new(5, &[&journal]);
     let position = JournalPosition {
@@ -525,7 +541,11 @@ fn thalwegs(partition: &Partition, segment_base: i64, end: usize, clean: bool) {
         for which in [Which::A, Which::B] {
             prepare_file(&write, &file_path(&directory, 0, which), FILE_BYTES_MIN).await.expect("prepared");
         }
-        write_first_head(&write, &directory, position, &[line], &[]).await.expect("written");
+        let position = write_first_head(&write, &directory, position, &[line], &[]).await.expect("written");
+        let mut writer = JournalWriter::open(write.clone(), &directory, position).await.expect("opened");
+        for item in items {
+            writer.frame(&[item]).await.expect("written");
+        }
         let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean };
         block.write(&write, &directory).await.expect("written");
     });
@@ -553,10 +573,10 @@ fn of_an_active_segment_that_the_journal_vouches_for_the_advice_is_what_works() 
     longer.extend([7; 100]);
     let cut = sound[..sound.len() - 3].to_vec();
     for (damaged, advice) in [
-        (no_batch, "start the broker with --accept-loss"),
-        (cut, "start the broker with --accept-loss"),
+        (no_batch, "--accept-loss goes on with what lies before"),
+        (cut, "--accept-loss goes on with what lies before"),
         (flipped, "once it has begun a later segment"),
-        (longer, "start the broker: it cuts off"),
+        (longer, "start the broker: when it opens the partition it cuts off"),
     ] {
         let partition = Partition::new();
         let log = partition.file(0, FileKind::Log, &damaged);
@@ -597,4 +617,119 @@ fn a_repair_that_would_be_refused_is_not_advised_without_what_must_come_first() 
     let found = findings(&snapshot);
     assert!(found.contains("name the partition's directory") && found.contains(r#""repairable":false"#), "{found}");
     assert_eq!(dumped(&partition.directory(), &repair()).1, Outcome::Clean);
+}
+
+/// Where a killed broker had got to: three blocks are in the segment, and the rest is in the journal. The fourth batch lies in both.
+const IN_SEGMENT: usize = 3 * 4096;
+
+/// Six batches of a killed broker's catalog, a log like any other whose owner needs no other to be known; and one batch's size.
+fn killed() -> (Partition, Vec<u8>, usize) {
+    let sound = batches(6, &[7; 3_050]);
+    let one = sound.len() / 6;
+    assert!(3 * one < IN_SEGMENT && IN_SEGMENT < 4 * one);
+    let partition = Partition::named("__catalog-0");
+    let (first, second) = (&sound[IN_SEGMENT..5 * one], &sound[5 * one..]);
+    journaled(&partition, line(3 * one), &[(IN_SEGMENT as u32, first), (5 * one as u32, second)], false);
+    (partition, sound, one)
+}
+
+fn line(batch_start: usize) -> Line {
+    let (flushed, batch_start) = (IN_SEGMENT as u32, batch_start as u32);
+    Line { partition: PartitionId::CATALOG, segment_base: 0, flushed, batch_start, index_end: 0, log_start: 0 }
+}
+
+/// What the segment of a killed broker holds, with the space behind it.
+fn in_segment(bytes: &[u8]) -> Vec<u8> {
+    let mut held = bytes[..IN_SEGMENT].to_vec();
+    held.resize(1 << 16, 0);
+    held
+}
+
+#[test]
+fn of_a_killed_broker_damage_below_what_the_journal_vouches_for_is_told_and_what_follows_is_shown() {
+    let (partition, sound, one) = killed();
+    let log = partition.file(0, FileKind::Log, &in_segment(&sound));
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert!(outcome == Outcome::Clean && text.contains("6 batches"), "{text}");
+    // The length, magic, and a byte of the payload: in a batch that is flushed, and in the one whose end is in the journal.
+    for (batch, at) in [(1, 8), (1, 16), (1, 100), (3, 8), (3, 16), (3, 100)] {
+        let position = batch * one;
+        let mut damaged = in_segment(&sound);
+        damaged[position + at] ^= 1;
+        fs::write(&log, damaged).expect("written");
+        let found = findings(&partition.directory());
+        let is_told = found.lines().count() == 1
+            && found.contains(&format!(r#""position":{position}"#))
+            && found.contains(&format!(r#""offset":{batch}"#))
+            && found.contains("--accept-loss")
+            && found.contains(r#""repairable":false"#);
+        assert!(is_told, "{batch}, {at}: {found}");
+        for request in [with_records(), Request { mode: Mode::Summary, ..Request::default() }, verify()] {
+            assert_eq!(dumped(&log, &request).1, Outcome::Corrupt, "{batch}, {at}");
+        }
+        let (text, _) = dumped(&log, &Request::default());
+        assert_eq!(text.matches("isvalid: true").count(), 5, "{batch}, {at}: {text}");
+        let refused = run(&Request { paths: vec![partition.directory()], ..repair() }, &mut Vec::new()).err();
+        assert!(refused.is_some_and(|error| format!("{error:#}").contains("was not stopped cleanly")), "{batch}, {at}");
+    }
+}
+
+#[test]
+fn of_a_killed_broker_a_base_offset_is_compared_with_those_behind_it() {
+    let (partition, sound, one) = killed();
+    for batch in [1, 3] {
+        let mut damaged = in_segment(&sound);
+        damaged[batch * one] ^= 0x40;
+        partition.file(0, FileKind::Log, &damaged);
+        let (text, outcome) = dumped(&partition.directory(), &verify());
+        let expected = format!("position {} offset {}: base offset", batch * one, (1i64 << 62) + batch as i64);
+        assert!(outcome == Outcome::Corrupt && text.contains(&expected) && text.contains(&format!(": {batch} would")), "{text}");
+    }
+}
+
+#[test]
+fn of_a_killed_broker_a_batch_whose_rest_never_came_is_no_damage() {
+    let (partition, sound, one) = killed();
+    // A run ended within the fourth batch, and its entry is empty.
+    journaled(&partition, line(3 * one), &[(IN_SEGMENT as u32, &[][..])], false);
+    let log = partition.file(0, FileKind::Log, &in_segment(&sound));
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert!(outcome == Outcome::Clean && text.contains("3 batches"), "{text}");
+    assert_eq!(dumped(&log, &Request::default()).1, Outcome::Clean);
+    // That it ends before a batch that was flushed is.
+    fs::write(&log, &sound[..2 * one]).expect("written");
+    assert!(findings(&partition.directory()).contains(&format!(r#""position":{}"#, 2 * one)));
+}
+
+#[test]
+fn of_a_copy_without_its_journal_damage_is_what_a_batch_follows() {
+    let sound = batches(6, &[7; 3_050]);
+    let one = sound.len() / 6;
+    let partition = Partition::new();
+    fs::write(partition.directory().join("thalweg.partition"), "version: 0\npartition: 7\n").expect("written");
+    let log = partition.file(0, FileKind::Log, &in_segment(&sound));
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert!(outcome == Outcome::Clean && text.starts_with("note: ") && text.contains("in a journal that is not here"), "{text}");
+    for at in [8, 16, 100] {
+        let mut damaged = in_segment(&sound);
+        damaged[one + at] ^= 1;
+        fs::write(&log, damaged).expect("written");
+        let (text, outcome) = dumped(&partition.directory(), &verify());
+        let is_told = text.contains(&format!("position {one} offset 1: ")) && text.contains("thalweg.partition");
+        assert!(outcome == Outcome::Corrupt && is_told, "{at}: {text}");
+        assert_eq!(dumped(&log, &Request::default()).1, Outcome::Corrupt, "{at}");
+    }
+}
+
+#[test]
+fn a_base_offset_that_no_index_can_hold_is_found_where_no_batch_follows() {
+    let sound = batches(3, b"v");
+    let mut damaged = sound.clone();
+    damaged[2 * (sound.len() / 3)] ^= 0x40;
+    let partition = Partition::new();
+    let log = partition.file(0, FileKind::Log, &damaged);
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert!(outcome == Outcome::Corrupt && text.contains("is too far from the segment's: 2 would fit"), "{text}");
+    let (text, outcome) = dumped(&partition.directory(), &repair());
+    assert_eq!((outcome, fs::read(&log).expect("readable")), (Outcome::Clean, sound), "{text}");
 }

@@ -143,8 +143,9 @@ impl Arguments {
 #[must_use]
 pub fn main() -> ExitCode {
     let request = Arguments::parse().request();
-    // What the engine has to say of a damaged file, say; what it does is in the report.
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // What the engine has to say of a damaged file, say; what it does is in the report, and which partitions it can't open.
+    let ours = || tracing_subscriber::EnvFilter::new("warn,engine::log::core=off");
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| ours());
     let colours = io::stderr().is_terminal() && !no_color();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time();
     log.with_ansi(colours).with_writer(io::stderr).init();

@@ -66,11 +66,8 @@ impl Connection {
     pub(crate) fn ask(&mut self, action: Action, topics: &[String], partitions: &[i32]) -> Result<Answer> {
         self.correlation += 1;
         let request = request(self.correlation, action, topics, partitions)?;
-        let address = self.address.clone();
-        // A broker that doesn't know the request closes the connection.
-        let answer = self.call(&request).with_context(|| {
-            format!("{address} does not answer: it has ended, it is no Thalweg, or one that does not know this request yet")
-        })?;
+        let answer = self.call(&request)?;
+        let address = &self.address;
         let mut cursor = Cursor(&answer);
         let correlation = cursor.i32()?;
         ensure!(correlation == self.correlation, "{address} answers to another request");
@@ -78,13 +75,17 @@ impl Connection {
     }
 
     fn call(&mut self, request: &[u8]) -> Result<Vec<u8>> {
-        self.stream.write_all(request)?;
+        let address = &self.address;
+        // A broker that doesn't know the request closes the connection.
+        let silent = || format!("{address} does not answer: it has ended, it is no Thalweg, or one that does not know this request yet");
+        self.stream.write_all(request).with_context(silent)?;
         let mut length = [0; 4];
-        self.stream.read_exact(&mut length)?;
+        self.stream.read_exact(&mut length).with_context(silent)?;
+        ensure!(length != *b"HTTP", "{address} speaks HTTP: a broker's metrics do, on a port of their own; name one of --listen");
         let length = u32::from_be_bytes(length) as usize;
-        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
+        ensure!(length <= ANSWER_BYTES_MAX, "{address} is no Thalweg: an answer of {length} bytes");
         let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
+        self.stream.read_exact(&mut answer).with_context(silent)?;
         Ok(answer)
     }
 }

@@ -9,8 +9,8 @@ use engine::{
     disk::BLOCK,
     ids::PartitionId,
     journal::{
-        Chain, FORMAT_VERSION, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode, file_path,
-        superblock_path,
+        Chain, Extent, FORMAT_VERSION, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode,
+        file_path, superblock_path, vouched,
     },
 };
 use std::{
@@ -42,10 +42,12 @@ pub(crate) struct Piece {
     pub(crate) segment_base: i64,
     /// From this position of it on.
     pub(crate) from: u32,
-    /// Up to this one. A frame's pieces of one segment are taken as one.
+    /// Up to this one.
     pub(crate) to: u32,
     /// Where the frame begins in its file.
     pub(crate) frame: u64,
+    /// The frame is one of the head's.
+    pub(crate) in_head: bool,
 }
 
 /// What a journal says of a partition.
@@ -184,8 +186,9 @@ impl Current {
                     journaled.log_start = journaled.log_start.max(offset);
                 }
                 Found::Bytes { partition, segment_base, position: from, bytes } => {
-                    let piece = Piece { segment_base, from, to: from + bytes.len() as u32, frame: position };
-                    self.partitions.entry(partition).or_default().push(piece);
+                    let (to, in_head) = (from + bytes.len() as u32, header.is_head());
+                    let piece = Piece { segment_base, from, to, frame: position, in_head };
+                    self.partitions.entry(partition).or_default().pieces.push(piece);
                 }
                 _ => {}
             }
@@ -196,13 +199,16 @@ impl Current {
 }
 
 impl Journaled {
-    fn push(&mut self, piece: Piece) {
-        match self.pieces.last_mut() {
-            Some(last) if (last.frame, last.segment_base) == (piece.frame, piece.segment_base) => {
-                (last.from, last.to) = (last.from.min(piece.from), last.to.max(piece.to));
-            }
-            _ => self.pieces.push(piece),
+    /// Up to here, in bytes, the journal vouches for the batches of a segment that no broker is writing.
+    pub(super) fn vouched(&self, base_offset: i64) -> u64 {
+        let line = self.line.filter(|line| line.segment_base == base_offset);
+        if self.pieces.is_empty() {
+            // Without one a batch that is not wholly flushed was not acked.
+            return line.map_or(0, |line| u64::from(line.batch_start));
         }
+        let extent = |piece: &Piece| Extent { position: piece.from, bytes: piece.to - piece.from, in_head: piece.in_head };
+        let pieces = self.pieces.iter().filter(|piece| piece.segment_base == base_offset);
+        vouched(line.map_or(0, |line| line.flushed), pieces.map(extent))
     }
 }
 

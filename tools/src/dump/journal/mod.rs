@@ -1,18 +1,19 @@
 //! What a partition has in the journal only: a broker serves it from memory, and the next start would find it there.
 //!
 //! ```text
-//! follow   which frames of a journal count, while it is being written
-//! overlay  the bytes of one segment that they hold
-//! owners   whose these are
+//! follow   which frames of a journal count, while it is being written      overlay  the bytes of one segment that they hold
+//! owners   whose these are                                                end      where the batches end then
 //! ```
 //! [`open`] opens a log as a start would see it (`engine/src/log/start/image.rs`): the segment's file, what the journal's current
-//! head and frames hold of it laid over, up to where whole batches end in that.
+//! head and frames hold of it laid over, up to where whole batches end in that. If no broker is writing, what the journal vouches for
+//! belongs to it also where it is damaged.
 //!
 //! **No stale byte is laid over a newer one.** Only frames of the start that the superblock names count, of the file that is current,
 //! and these are of the active segment, whose bytes never change once they are written: a segment is only replaced or removed once
 //! a later head is current. So the segment's file is opened between two looks at the journal that find the same head. Frames are
 //! checked whole when their bytes are shown; where one is gone, both are read anew.
 
+mod end;
 mod follow;
 mod overlay;
 mod owners;
@@ -23,15 +24,11 @@ pub(crate) use overlay::Overlay;
 use super::{
     Request,
     inputs::Home,
-    read::{BATCH_BYTES_MAX, BytesAt},
+    read::{BytesAt, Seen},
 };
 use anyhow::Result;
-use engine::{
-    batch::{Scanner, Step},
-    ids::PartitionId,
-    journal::Line,
-    log::catalog_spec,
-};
+use end::end;
+use engine::{ids::PartitionId, journal::Line, log::catalog_spec};
 use follow::{Journal, Journaled, Origin, Piece, TRIES_MAX};
 use owners::Owners;
 use server::config::kept;
@@ -93,50 +90,78 @@ pub(crate) struct Opened {
     pub(crate) file: BytesAt,
     /// Why nothing is known of what is in the journal only, although there may be something.
     pub(crate) unknown: Option<String>,
+    pub(crate) end: LogEnd,
+}
+
+/// What is known of a log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogEnd {
+    /// As it is known without a journal, or of one that is being written.
+    Plain,
+    /// Thalweg was killed, and its journal is laid over the segment: all of it was acked, or would be kept by a start.
+    Final,
+    /// Thalweg wrote it, and its journal is not here.
+    Elsewhere,
+}
+
+impl LogEnd {
+    /// True of what is seen if it is damage; `moves` says whether it may as well be on its way.
+    pub(crate) fn is_damage(self, seen: &Seen<'_>, moves: impl FnOnce() -> bool) -> bool {
+        seen.is_bad()
+            && match self {
+                LogEnd::Plain => !moves(),
+                LogEnd::Final => true,
+                LogEnd::Elsewhere => seen.is_followed(),
+            }
+    }
 }
 
 /// Opens the log of a segment as its broker would serve it: to be read here and there, or, with `ahead`, from a position on to its
 /// end.
 pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &Request, journals: &Journals) -> Result<Opened> {
-    let plain = |unknown| {
+    let plain = |unknown, end| {
         let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
-        Ok(Opened { file, unknown })
+        Ok(Opened { file, unknown, end })
     };
     let partition = log.parent().unwrap_or(log);
     let home = Home::of(partition);
     let directory = journal_dir(&home, request);
-    let Some(mark) = home.mark else { return plain(None) };
-    if home.holder.is_none() && (home.clean || is_clean(&directory)) {
-        return plain(None);
+    let Some(mark) = home.mark else { return plain(None, LogEnd::Plain) };
+    let is_live = home.holder.is_some();
+    if !is_live && (home.clean || is_clean(&directory)) {
+        return plain(None, LogEnd::Plain);
     }
+    let unread = |error: anyhow::Error| plain(Some(format!("{error:#}")), if is_live { LogEnd::Plain } else { LogEnd::Elsewhere });
     match journals.is_owner(mark, partition, &home, request) {
         Ok(true) => {}
-        Ok(false) => return plain(None),
-        Err(error) => return plain(Some(format!("{error:#}"))),
+        Ok(false) => return plain(None, LogEnd::Elsewhere),
+        Err(error) => return unread(error),
     }
     let journal = journals.of(&directory);
     for _ in 0..TRIES_MAX {
         let before = match look(&journal, mark, |origin, _| origin.clone()) {
             Ok(Some(before)) => before,
-            Ok(None) => return plain(None),
-            Err(error) => return plain(Some(format!("{error:#}"))),
+            Ok(None) => return plain(None, LogEnd::Plain),
+            Err(error) => return unread(error),
         };
         let raw = BytesAt::open(log)?;
         match look(&journal, mark, |origin, journaled| (origin.clone(), Part::of(journaled, base_offset, raw.size()))) {
             Ok(Some((origin, part))) if origin == before => {
-                let Some(part) = part else { return plain(None) };
+                let Some(part) = part else { return plain(None, LogEnd::Plain) };
                 let overlay = Overlay::new(Rc::clone(&journal), (mark, base_offset), origin, part.pieces)?;
                 let size = part.bytes_max.max(overlay.end());
                 let mut file = raw.laid(overlay, size)?;
-                let end = end(&mut file, part.scan_from, base_offset)?;
+                // While a broker writes, what looks like damage may be on its way.
+                let vouched = if is_live { 0 } else { part.vouched };
+                let end = end(&mut file, part.scan_from, base_offset, vouched)?;
                 file.end_at(end, ahead);
-                return Ok(Opened { file, unknown: None });
+                return Ok(Opened { file, unknown: None, end: if is_live { LogEnd::Plain } else { LogEnd::Final } });
             }
             // The journal has begun its other file: the segment that was opened may be one that has taken this one's place.
             _ => {}
         }
     }
-    plain(Some("it is written faster than it can be read".to_owned()))
+    plain(Some("it is written faster than it can be read".to_owned()), LogEnd::Plain)
 }
 
 /// What the journal now says of a partition, and where; `None` if it says nothing.
@@ -156,6 +181,8 @@ struct Part {
     bytes_max: u64,
     /// The batches before are whole and flushed.
     scan_from: u64,
+    /// Up to here there are batches, if nobody is writing.
+    vouched: u64,
     pieces: Vec<Piece>,
 }
 
@@ -173,19 +200,6 @@ impl Part {
             _ => file_bytes,
         };
         let scan_from = line.map_or(0, |line| u64::from(line.batch_start));
-        Some(Part { bytes_max, scan_from, pieces: pieces_of(journaled, base_offset) })
-    }
-}
-
-/// Where whole batches end that follow one another from `from` on, by a start's rules.
-fn end(file: &mut BytesAt, from: u64, base_offset: i64) -> Result<u64> {
-    let (mut scanner, mut needed) = (Scanner::new(from, base_offset, i32::MIN), 0);
-    loop {
-        let left = file.size().saturating_sub(scanner.position);
-        match scanner.step(file.at(scanner.position, needed)?, left) {
-            Step::Batch(_) => needed = 0,
-            Step::Need(bytes) if bytes <= BATCH_BYTES_MAX => needed = bytes,
-            _ => return Ok(scanner.position),
-        }
+        Some(Part { bytes_max, scan_from, vouched: journaled.vouched(base_offset), pieces: pieces_of(journaled, base_offset) })
     }
 }

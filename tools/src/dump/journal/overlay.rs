@@ -54,19 +54,24 @@ impl Overlay {
     /// be read again, too.
     pub(crate) fn lay(&mut self, position: u64, window: &mut [u8]) -> Result<bool> {
         self.laid.clear();
-        let end = position + window.len() as u64;
+        let (end, mut last) = (position + window.len() as u64, None);
         for at in 0..self.pieces.len() {
-            let piece = self.pieces[at];
-            if u64::from(piece.from) < end && position < u64::from(piece.to) && !self.lay_piece(piece, position, window)? {
+            let Piece { from, to, frame, .. } = self.pieces[at];
+            if last == Some(frame) || u64::from(from) >= end || position >= u64::from(to) {
+                continue;
+            }
+            if !self.lay_frame(frame, position, window)? {
                 self.renew()?;
                 return Ok(false);
             }
+            last = Some(frame);
         }
         Ok(true)
     }
 
-    fn lay_piece(&mut self, piece: Piece, position: u64, window: &mut [u8]) -> Result<bool> {
-        let frame = self.frames.at(piece.frame)?.filter(|(header, _)| self.origin.is_of(header));
+    /// Lays all that the frame at `frame` holds of the segment.
+    fn lay_frame(&mut self, frame: u64, position: u64, window: &mut [u8]) -> Result<bool> {
+        let frame = self.frames.at(frame)?.filter(|(header, _)| self.origin.is_of(header));
         let Some(items) = frame.and_then(|(_, content)| decode(content).ok()) else { return Ok(false) };
         for item in items {
             let Found::Bytes { partition, segment_base, position: at, bytes } = item else { continue };

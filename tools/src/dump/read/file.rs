@@ -75,7 +75,7 @@ impl BytesAt {
     pub(crate) fn end_at(&mut self, end: u64, ahead: Option<u64>) {
         (self.size, self.content_end) = (end, Some(end));
         if let (Some(from), Some(laid)) = (ahead.map(Direct::floor), &self.laid) {
-            let until = Direct::floor(laid.overlay.begin().min(end));
+            let until = Direct::floor(laid.overlay.begin().min(end).min(laid.file_bytes));
             self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until), Chunk::default(), from));
         }
     }

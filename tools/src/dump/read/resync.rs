@@ -12,7 +12,7 @@ const OFFSETS_MISSING_MAX: i64 = 1 << 32;
 const ATTRIBUTES_KNOWN: i16 = 0b111_1111;
 
 /// The position of the first whole valid batch at or behind `from` whose offsets are not below `next_offset`.
-pub(super) fn resync(file: &mut BytesAt, from: u64, next_offset: i64) -> Result<Option<u64>> {
+pub(crate) fn resync(file: &mut BytesAt, from: u64, next_offset: i64) -> Result<Option<u64>> {
     let mut position = from;
     while position + (HEADER_BYTES as u64) <= file.size() {
         let size = file.size();
@@ -50,7 +50,7 @@ fn looks_like_one(bytes: &[u8], left: u64, next_offset: i64) -> bool {
 }
 
 /// True if a whole batch with a valid CRC is at `position`.
-pub(super) fn is_valid(file: &mut BytesAt, position: u64) -> Result<bool> {
+pub(crate) fn is_valid(file: &mut BytesAt, position: u64) -> Result<bool> {
     let left = file.size().saturating_sub(position);
     let Some(header) = Header::read(file.at(position, HEADER_BYTES)?) else { return Ok(false) };
     let size = header.size();

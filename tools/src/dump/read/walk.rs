@@ -17,6 +17,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) bytes: &'a [u8],
     /// Its CRC, where it is not what the header says.
     pub(crate) wrong: Option<Stop>,
+    /// Its CRC is wrong and no batch follows: the rest of it may not be here.
+    pub(crate) is_last: bool,
     /// Bytes of it are in the journal, and not in the segment yet.
     pub(crate) in_journal: bool,
 }
@@ -41,6 +43,11 @@ impl Seen<'_> {
     /// True of all but a batch that is as its CRC says.
     pub(crate) fn is_bad(&self) -> bool {
         !matches!(self, Seen::Batch(Batch { wrong: None, .. }))
+    }
+
+    /// True if a batch follows, or may: not of what [`Batch::is_last`].
+    pub(crate) fn is_followed(&self) -> bool {
+        !matches!(self, Seen::Batch(Batch { is_last: true, .. }))
     }
 }
 
@@ -81,7 +88,7 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
                 let end = position + header.size() as u64;
                 let in_journal = file.is_in_journal(&(position..end));
                 let bytes = &file.at(position, header.size())?[..header.size()];
-                if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, in_journal }))? {
+                if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, is_last: false, in_journal }))? {
                     return Ok(None);
                 }
                 (position, needed, next_offset) = (end, 0, header.next_offset());
@@ -95,15 +102,15 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
                     Behind::Misplaced(header) => {
                         let window = file.at(position, header.size())?;
                         let Some(bytes) = window.get(..header.size()) else { continue };
-                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, in_journal: false }))? {
+                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: None, is_last: false, in_journal: false }))? {
                             return Ok(None);
                         }
                         (position, needed) = (position + header.size() as u64, 0);
                     }
-                    Behind::Batch(header) => {
+                    Behind::Batch(header, is_last) => {
                         let window = file.at(position, header.size())?;
                         let Some(bytes) = window.get(..header.size()) else { continue };
-                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: Some(stop), in_journal: false }))? {
+                        if !each(Seen::Batch(Batch { position, header, bytes, wrong: Some(stop), is_last, in_journal: false }))? {
                             return Ok(None);
                         }
                         (position, needed) = (position + header.size() as u64, 0);
@@ -125,8 +132,8 @@ pub(crate) fn walk(file: &mut BytesAt, from: u64, base_offset: i64, mut each: im
 enum Behind {
     /// A whole batch whose CRC is right, and whose base offset, which no CRC covers, can't be one.
     Misplaced(Header),
-    /// The header of a batch, whose CRC alone is wrong.
-    Batch(Header),
+    /// The header of a batch, whose CRC alone is wrong; and whether it is the last one.
+    Batch(Header, bool),
     /// Bytes up to the next batch, which is here.
     Damage(u64),
     /// No further batch.
@@ -153,7 +160,7 @@ fn behind(file: &mut BytesAt, position: u64, next_offset: i64, stop: Stop) -> Re
     if let (Stop::Crc { .. }, Some(header)) = (stop, header)
         && is_valid(file, end)?
     {
-        return Ok(Behind::Batch(header));
+        return Ok(Behind::Batch(header, false));
     }
     if let Some(to) = resync(file, position + 1, next_offset)? {
         return Ok(Behind::Damage(to));
@@ -163,7 +170,7 @@ fn behind(file: &mut BytesAt, position: u64, next_offset: i64, stop: Stop) -> Re
     Ok(match (stop, header) {
         (Stop::Truncated { .. }, _) => Behind::Nothing(Tail::Unfinished),
         (Stop::Crc { .. }, _) if half => Behind::Nothing(Tail::Unfinished),
-        (Stop::Crc { .. }, Some(header)) if end >= zeros => Behind::Batch(header),
+        (Stop::Crc { .. }, Some(header)) if end >= zeros => Behind::Batch(header, true),
         _ => Behind::Nothing(Tail::Garbage(stop)),
     })
 }

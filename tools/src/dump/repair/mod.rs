@@ -36,7 +36,7 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
     let home = Home::of(directory);
     let _lock = Lock::exclusive(&home.data_dir, "stop it first")?;
     let _other = home.other_dir.as_deref().map(|other| Lock::exclusive(other, "stop it first")).transpose()?;
-    let (mut totals, progress, mut is_told) = (Totals::default(), Progress::new(false, 0), false);
+    let (mut totals, progress, mut is_told, mut before) = (Totals::default(), Progress::new(false, 0), false, Vec::new());
     // One repair may bring something else to light: batches behind one whose length was wrong, say.
     for _ in 0..ROUNDS_MAX {
         let found = verify::verify_partition(directory, only, request, journals, &progress, &mut totals)?;
@@ -44,7 +44,8 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         if is_refused(Refusal::Unclean) {
             bail!(
                 "{} was not stopped cleanly, and nothing was repaired: a part of its data is in the journal only. Start the broker once, which \
-                 puts right what a crash leaves, stop it, and repair what is then still wrong",
+                 puts right what a crash leaves, stop it, and repair what is then still wrong. --verify says what works where a start refuses a \
+                 partition",
                 home.data_dir.display()
             );
         }
@@ -55,7 +56,8 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
             printer.note(None, &format!("{}: {what}", directory.display()))?;
         }
         let fixable: Vec<Finding> = found.into_iter().filter(Finding::is_repairable).collect();
-        if fixable.is_empty() {
+        // What a repair has not changed, the next one does not either.
+        if fixable.is_empty() || fixable == before {
             return Ok(());
         }
         fixable.iter().try_for_each(|finding| finding.print(&mut printer))?;
@@ -64,6 +66,7 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
             return Ok(());
         }
         apply(directory, &fixable)?;
+        before = fixable;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::dump::{
     Outcome, Request,
     decode::{Decoded, Decoding},
-    journal::{Journals, Opened, open},
+    journal::{Journals, LogEnd, Opened, open},
     read::{Batch, BytesAt, Doubt, End, Seen, Tail, start, walk},
     verify::is_in_motion,
 };
@@ -29,7 +29,7 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, journals: 
     let mut place = Place::default();
     loop {
         let mut again = false;
-        let Opened { mut file, unknown } = open(path, base_offset, None, request, journals)?;
+        let Opened { mut file, unknown, end: log_end } = open(path, base_offset, None, request, journals)?;
         place.begins(file.journal().map(|(journal, _)| journal), unknown, out)?;
         let end = walk(&mut file, from, base_offset, |seen| {
             let position = seen.position();
@@ -39,7 +39,7 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, journals: 
                     return Ok(false);
                 }
             }
-            let bad = seen.is_bad() && !is_in_motion(path, base_offset, position, request, journals);
+            let bad = log_end.is_damage(&seen, || is_in_motion(path, base_offset, position, request, journals));
             worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
             match seen {
                 Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
@@ -56,7 +56,7 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, journals: 
         match end {
             _ if again => {}
             Some(end) => {
-                let moves = is_in_motion(path, base_offset, end.position, request, journals);
+                let moves = log_end == LogEnd::Elsewhere || is_in_motion(path, base_offset, end.position, request, journals);
                 return Ok(worst.max(of_end(&file, &end, moves, out)?));
             }
             None => return Ok(worst),
@@ -102,7 +102,7 @@ fn of_end(file: &BytesAt, end: &End, moves: bool, out: &mut Printer<'_>) -> Resu
         if position < end.size {
             out.damage(
                 Some(position),
-                &format!("The journal says that the segment is whole up to {}; there is no batch at {position}", end.size),
+                &format!("The journal says that batches reach to position {}; there is none at {position}", end.size),
             )?;
             return Ok(Outcome::Corrupt);
         }

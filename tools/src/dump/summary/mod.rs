@@ -9,7 +9,7 @@ mod top;
 use super::{
     Outcome, Request,
     inputs::{Home, Known, Listing, topic_of},
-    journal::{Journals, Opened, open},
+    journal::{Journals, LogEnd, Opened, open},
     progress::Progress,
     read::{Doubt, Seen, Tail, can_be_skipped, small, start, walk},
     show::{Printer, decode_offsets, or_gone},
@@ -93,7 +93,7 @@ fn segment(
     let (mut doubt, mut worst) = (Doubt::of(log), Outcome::Clean);
     loop {
         let mut again = false;
-        let Opened { mut file, unknown } = open(log, base_offset, Some(from), request, journals)?;
+        let Opened { mut file, unknown, end: log_end } = open(log, base_offset, Some(from), request, journals)?;
         counts.unknown = unknown;
         let end = walk(&mut file, from, base_offset, |seen| {
             let position = seen.position();
@@ -103,7 +103,7 @@ fn segment(
                     return Ok(false);
                 }
             }
-            let bad = seen.is_bad() && !is_in_motion(log, base_offset, position, request, journals);
+            let bad = log_end.is_damage(&seen, || is_in_motion(log, base_offset, position, request, journals));
             worst = worst.max(if bad { Outcome::Corrupt } else { Outcome::Clean });
             match seen {
                 Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
@@ -124,12 +124,14 @@ fn segment(
         if again {
             continue;
         }
-        if let Some(end) = end
-            && matches!(end.tail, Tail::Garbage(_))
-            && !is_in_motion(log, base_offset, end.position, request, journals)
-        {
+        if let Some(end) = end.filter(|end| end.position < end.size) {
+            let found = match (log_end, end.tail) {
+                (LogEnd::Final, _) => Outcome::Corrupt,
+                (LogEnd::Plain, Tail::Garbage(_)) if !is_in_motion(log, base_offset, end.position, request, journals) => Outcome::TornTail,
+                _ => return Ok(worst),
+            };
             counts.damaged(end.size - end.position);
-            worst = worst.max(Outcome::TornTail);
+            worst = worst.max(found);
         }
         return Ok(worst);
     }

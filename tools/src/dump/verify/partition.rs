@@ -59,6 +59,9 @@ pub(crate) fn verify(
         if clean || home.mark.is_none() {
             found.extend(against_snapshots(&listing, &state, clean));
         }
+        if !found.iter().any(|finding| finding.file == state.last_log && matches!(finding.fix, Some(Fix::Header { .. }))) {
+            found.extend(out_of_reach(&state));
+        }
         if let Some(epochs) = &epochs {
             found.extend(against_epochs(directory, epochs, &state));
         }
@@ -182,6 +185,19 @@ fn against_snapshots(listing: &Listing, state: &State, clean: bool) -> Option<Fi
     let finding = finding.action("no CRC covers the base offset of the last batch; --repair sets it");
     let fix = Fix::Header { position: last.position, base_offset, leader_epoch: last.leader_epoch };
     Some(if base_offset >= floor { finding.fix(fix) } else { finding })
+}
+
+/// The last batch has none behind it that would tell, but no segment reaches further than its indexes can.
+fn out_of_reach(state: &State) -> Option<Finding> {
+    let (last, floor) = state.last?;
+    let Some(Known::Segment(base_offset, _)) = Known::of(&state.last_log) else { return None };
+    if last.last_offset.saturating_sub(base_offset) <= i64::from(i32::MAX) {
+        return None;
+    }
+    let what = format!("base offset {} is too far from the segment's: {floor} would fit behind the batch before", last.base_offset);
+    let finding = Finding::new(Level::Corrupt, &state.last_log, what).at(last.position).offset(last.base_offset);
+    let fix = Fix::Header { position: last.position, base_offset: floor, leader_epoch: last.leader_epoch };
+    Some(finding.action("no CRC covers it; --repair sets what the batch before leaves for it").fix(fix))
 }
 
 /// The checkpoint and the batches must say the same. One batch alone that says something else is itself wrong: no CRC covers

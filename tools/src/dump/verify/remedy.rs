@@ -15,6 +15,8 @@ pub(crate) enum Refusal {
     Active,
     /// A file was named, and not the partition that it belongs to.
     Alone,
+    /// A part of it is in a journal that is not here.
+    Copied,
 }
 
 /// What decides about the findings of a partition.
@@ -31,13 +33,17 @@ pub(super) struct Remedy<'a> {
 impl Remedy<'_> {
     /// Has a finding say what works.
     pub(super) fn judge(&self, finding: &mut Finding) {
-        let Some(fix) = &finding.fix else { return };
+        let Some(fix) = finding.fix.as_ref().filter(|_| finding.refusal.is_none()) else { return };
         let (refusal, action) = match self.home.mark {
-            Some(mark) if moves_the_end(finding, self.active) => (Refusal::Active, self.instead(fix, mark).to_owned()),
+            Some(mark) if moves_the_end(finding, self.active) => {
+                let is_killed = !self.is_clean && self.home.holder.is_none();
+                (if is_killed { Refusal::Unclean } else { Refusal::Active }, self.instead(fix, mark).to_owned())
+            }
             _ if self.home.holder.is_some() => (Refusal::Running, format!("{}; stop the broker first", finding.action)),
             Some(_) if !self.is_clean => {
                 let first = "it was not stopped cleanly: first start the broker once, and stop it";
-                (Refusal::Unclean, format!("{}; {first}", finding.action))
+                let action = format!("{}; {first}", finding.action);
+                (Refusal::Unclean, if is_of_active(finding, self.active) { format!("{action}. {IF_REFUSED}") } else { action })
             }
             _ => return,
         };
@@ -47,21 +53,26 @@ impl Remedy<'_> {
     /// What is done about damage at the end of Thalweg's log, or in its active segment.
     fn instead(&self, fix: &Fix, mark: PartitionId) -> &'static str {
         match fix {
-            Fix::Remove { from, .. } if *from >= (self.vouched)() => {
+            Fix::Remove { from, .. } if self.is_clean && *from >= (self.vouched)() => {
                 "start the broker: when it opens the partition it cuts off what lies behind the end that its journal knows"
             }
-            // A start looks at headers only, but of the catalog.
-            Fix::Remove { is_framed: true, .. } if mark != PartitionId::CATALOG => {
-                "restore the segment from a copy; the broker serves what lies around it, and once it has begun a later segment and was \
-                 stopped, --repair takes these bytes out"
+            // A start looks at headers only, but of the catalog and of what it recovers.
+            Fix::Remove { is_framed: true, .. } if self.is_clean && mark != PartitionId::CATALOG => {
+                "restore the segment from a copy; the broker serves the batch as it is, and clients notice (check.crcs); once it has begun \
+                 a later segment (segment.ms) and was stopped, --repair takes these bytes out"
             }
             _ => {
-                "restore the segment from a copy, or start the broker with --accept-loss: it goes on with what lies before the damage, and \
-                 gives up the rest"
+                "restore the segment from a copy; or start the broker: if it serves what lies around this, have it begin a later segment \
+                 (segment.ms), stop it, and --repair takes out these bytes only. If it can't open the partition, --accept-loss goes on \
+                 with what lies before the damage, and gives up the rest"
             }
         }
     }
 }
+
+/// What works where a start comes to the damage.
+const IF_REFUSED: &str = "If it can't open the partition, restore the segment from a copy, or start with --accept-loss, which goes on with \
+                          what lies before the damage";
 
 /// Of a file that was named alone `--repair` does nothing.
 pub(super) fn alone(mut finding: Finding) -> Finding {
@@ -76,11 +87,15 @@ pub(super) fn alone(mut finding: Finding) -> Finding {
 /// that segment end, and a start looks for one there.
 fn moves_the_end(finding: &Finding, active: Option<i64>) -> bool {
     match (&finding.fix, Known::of(&finding.file)) {
-        (Some(Fix::Remove { .. }), Some(Known::Segment(base_offset, _))) => Some(base_offset) == active,
+        (Some(Fix::Remove { .. }), _) => is_of_active(finding, active),
         // One that is damaged itself has no offset.
         (Some(Fix::Aside), Some(Known::Segment(offset, FileKind::Snapshot))) => {
             finding.offset.is_some() && active.is_some_and(|active| offset > active)
         }
         _ => false,
     }
+}
+
+fn is_of_active(finding: &Finding, active: Option<i64>) -> bool {
+    matches!(Known::of(&finding.file), Some(Known::Segment(base_offset, FileKind::Log)) if Some(base_offset) == active)
 }

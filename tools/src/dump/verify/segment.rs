@@ -1,7 +1,7 @@
 //! One segment: its log and its indexes, in one pass over the log.
 
 use super::{
-    Finding, Fix, Level, Totals,
+    Finding, Fix, Level, Refusal, Totals,
     checkpoints::agrees,
     indexes::{Offsets, Times},
     sequence::{Place, Sequence, Wrong},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::dump::{
     Request,
-    journal::{Journals, open},
+    journal::{Journals, LogEnd, Opened, open},
     progress::Progress,
     read::{Batch, End, Seen, Tail, walk},
 };
@@ -58,6 +58,21 @@ pub(super) enum Ending {
     Growing,
     /// Thalweg is writing, or its journal knows the end. From this position on, in bytes, nothing is settled.
     Moving { settled: u64 },
+    /// Thalweg was killed. With the journal laid over the segment, all that it vouches for is to be there.
+    Killed,
+    /// Thalweg was killed, and its journal is not here: damage is what a batch follows.
+    Copied,
+}
+
+impl Ending {
+    /// What it is, now that the log was opened.
+    fn opened(self, end: LogEnd) -> Ending {
+        match (self, end) {
+            (Ending::Moving { .. }, LogEnd::Final) => Ending::Killed,
+            (Ending::Moving { .. }, LogEnd::Elsewhere) => Ending::Copied,
+            _ => self,
+        }
+    }
 }
 
 /// One segment, and what is asked of it.
@@ -75,6 +90,7 @@ pub(super) struct Segment<'a> {
 
 struct Pass<'a> {
     segment: &'a Segment<'a>,
+    ending: Ending,
     log: PathBuf,
     state: State,
     sequence: Sequence,
@@ -109,10 +125,11 @@ impl Segment<'_> {
             (offsets, times) = (offsets.unused(), times.unused());
             transactions.doubt(i64::MAX);
         }
-        let mut file = open(&log, self.base_offset, Some(0), self.request, self.journals)?.file;
+        let Opened { mut file, unknown, end } = open(&log, self.base_offset, Some(0), self.request, self.journals)?;
+        let ending = self.ending.opened(end);
         let sequence = Sequence::new(self.base_offset.max(state.next_offset), state.leader_epoch, self.next_base.unwrap_or(i64::MAX));
         let totals = Totals { segments: 1, bytes: file.size(), ..Totals::default() };
-        let mut pass = Pass { segment: self, log, state, sequence, offsets, times, transactions, totals, found, undecided: false };
+        let mut pass = Pass { segment: self, ending, log, state, sequence, offsets, times, transactions, totals, found, undecided: false };
         let end = walk(&mut file, 0, self.base_offset, |seen| {
             match seen {
                 Seen::Batch(batch) => {
@@ -127,7 +144,7 @@ impl Segment<'_> {
             Ok(true)
         })?;
         if let Some(end) = end {
-            pass.end(&end);
+            pass.end(&end, unknown);
         }
         Ok(pass.finish())
     }
@@ -142,6 +159,9 @@ impl Pass<'_> {
         self.totals.batches += 1;
         if let Some(stop) = batch.wrong {
             self.offsets.batch(position, header, &mut Vec::new());
+            if self.ending == Ending::Copied && batch.is_last {
+                return;
+            }
             self.damage((position, end), is_framed, &stop.to_string());
             return;
         }
@@ -209,7 +229,7 @@ impl Pass<'_> {
                 place.base_offset, rival.base_offset, rival.position
             );
             let finding = Finding::new(Level::Corrupt, &self.log, what).at(place.position).offset(place.base_offset);
-            self.found.push(finding.action("restore the segment from a copy; --repair leaves it and its indexes as they are"));
+            self.tell(finding.action("restore the segment from a copy; --repair leaves it and its indexes as they are"));
             self.undecided = true;
             return;
         }
@@ -220,7 +240,7 @@ impl Pass<'_> {
             format!("base offset {} does not fit between its neighbours: {right} would", place.base_offset)
         };
         let finding = Finding::new(Level::Corrupt, &self.log, what).at(place.position).offset(place.base_offset);
-        self.found.push(match wrong.base_offset {
+        self.tell(match wrong.base_offset {
             Some(base_offset) => finding.action("no CRC covers it; --repair sets what the neighbours leave for it").fix(Fix::Header {
                 position: place.position,
                 base_offset,
@@ -235,7 +255,7 @@ impl Pass<'_> {
     }
 
     fn is_settled(&self, position: u64) -> bool {
-        match self.segment.ending {
+        match self.ending {
             Ending::Moving { settled } => position < settled,
             _ => true,
         }
@@ -249,14 +269,36 @@ impl Pass<'_> {
         }
         let finding = Finding::new(Level::Corrupt, &self.log, what).at(from).offset(self.sequence.end());
         let finding = finding.action("restore the segment from a copy; --repair takes these bytes out of the log and keeps them beside");
-        self.found.push(finding.fix(Fix::Remove { from, to: Some(to), is_framed }));
+        self.tell(finding.fix(Fix::Remove { from, to: Some(to), is_framed }));
     }
 
-    fn end(&mut self, end: &End) {
+    fn tell(&mut self, mut finding: Finding) {
+        if self.ending == Ending::Copied {
+            finding.refusal = Some(Refusal::Copied);
+            finding.action = "restore the segment from another copy, or verify it beside its journal; without thalweg.partition in its \
+                              directory --repair takes it for a Kafka's, and puts it right"
+                .to_owned();
+        }
+        self.found.push(finding);
+    }
+
+    /// `unknown` is why the journal can't be read.
+    fn end(&mut self, end: &End, unknown: Option<String>) {
         let fix = Fix::Remove { from: end.position, to: None, is_framed: false };
-        if let Ending::Moving { settled } = self.segment.ending {
-            if end.position < settled {
-                let what = format!("the journal says that the segment holds every batch before {settled}, but one is damaged or missing");
+        let vouched = match self.ending {
+            Ending::Moving { settled } => Some(settled),
+            Ending::Killed => Some(end.size),
+            Ending::Copied => {
+                let what = "its end may be in a journal that is not here: what lies behind the last whole batch is not judged";
+                let what = unknown.map_or(what.to_owned(), |why| format!("{what} ({why})"));
+                self.found.push(Finding::new(Level::Note, &self.log, what).at(end.position).offset(self.sequence.end()));
+                return;
+            }
+            _ => None,
+        };
+        if let Some(vouched) = vouched {
+            if end.position < vouched {
+                let what = format!("no batch here, where the journal says that batches reach to {vouched}");
                 let finding = Finding::new(Level::Corrupt, &self.log, what).at(end.position).offset(self.sequence.end());
                 self.found.push(finding.action("restore the segment from a copy").fix(fix));
             }
@@ -272,13 +314,13 @@ impl Pass<'_> {
         let action = "--repair cuts it off and keeps the bytes beside";
         let finding = Finding::new(Level::Torn, &self.log, what).at(end.position).offset(self.sequence.end()).action(action);
         let finding = finding.fix(fix);
-        match self.segment.ending {
+        match self.ending {
             Ending::Still => self.found.push(finding),
             Ending::Sealed => {
                 let action = "a segment follows, so this one was whole: restore it from a copy; --repair cuts it off and keeps the bytes";
                 self.found.push(Finding { level: Level::Corrupt, ..finding.action(action) });
             }
-            Ending::Moving { .. } | Ending::Growing => {}
+            Ending::Growing | Ending::Moving { .. } | Ending::Killed | Ending::Copied => {}
         }
     }
 
