@@ -180,10 +180,10 @@ impl<'a, D: Disk> Image<'a, D> {
         if !matches!(stop, Stop::Truncated { .. } | Stop::Crc { .. }) || vouched > self.bytes {
             return Ok(true);
         }
-        // Its length may be wrong, or its bytes: then it ends where the next one begins, or at the very end.
+        // Its bytes may be wrong, or its length: then it ends where the next one begins, or at the very end.
         let bytes = self.bytes(end.position..vouched).await?;
         let Some(header) = Header::read(&bytes) else { return Ok(true) };
-        if crc(&bytes) == header.crc() {
+        if header.size() <= bytes.len() || crc(&bytes) == header.crc() {
             return Ok(true);
         }
         let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return Ok(true) };

@@ -59,6 +59,8 @@ pub(crate) struct Journaled {
     pub(crate) pieces: Vec<Piece>,
     /// The highest log start offset.
     pub(crate) log_start: i64,
+    /// What comes of it in this head was in frames behind an earlier one.
+    as_frames: bool,
 }
 
 /// The journal of all cores.
@@ -186,11 +188,12 @@ impl Current {
                     journaled.log_start = journaled.log_start.max(offset);
                 }
                 Found::Bytes { partition, segment_base, position: from, bytes } => {
-                    let (to, in_head) = (from + bytes.len() as u32, header.is_head());
-                    let piece = Piece { segment_base, from, to, frame: position, in_head };
-                    self.partitions.entry(partition).or_default().pieces.push(piece);
+                    let journaled = self.partitions.entry(partition).or_default();
+                    let (to, in_head) = (from + bytes.len() as u32, header.is_head() && !journaled.as_frames);
+                    journaled.pieces.push(Piece { segment_base, from, to, frame: position, in_head });
                 }
-                _ => {}
+                Found::Frames { partition } => self.partitions.entry(partition).or_default().as_frames = true,
+                Found::Producer { .. } | Found::Epoch { .. } => {}
             }
         }
         (self.chain, self.end) = (chain, position + header.frame_bytes());
