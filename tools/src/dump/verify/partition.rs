@@ -137,7 +137,7 @@ pub(crate) fn is_in_motion(path: &Path, base_offset: i64, position: u64, request
     match ending(&Home::of(directory), base_offset, next_base, request, journals) {
         Ending::Moving { settled } => position >= settled,
         Ending::Growing => true,
-        Ending::Sealed | Ending::Still => false,
+        Ending::Sealed | Ending::Still | Ending::Killed | Ending::Copied => false,
     }
 }
 
