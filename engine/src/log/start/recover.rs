@@ -223,10 +223,7 @@ impl<D: Disk> Recovery<'_, D> {
         let (next, stop) = walked.map_err(disk_error(log))?;
         let mut scan = match stop {
             None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
-            Some(stop) if self.config.accept_loss => {
-                tracing::warn!("{}: what was behind byte {} is given up: {stop}", log.display(), next.position);
-                ImageScan { end: next, stop, starts: Vec::new() }
-            }
+            Some(stop) if self.config.accept_loss => ImageScan { end: next, stop, starts: Vec::new() },
             Some(stop) => {
                 let what = format!("no batch at byte {} ({stop}), where the journal says that batches reach to {covered}", next.position);
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
