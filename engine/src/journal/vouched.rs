@@ -11,11 +11,12 @@ pub struct Extent {
     pub in_head: bool,
 }
 
-/// Up to here the bytes of a segment were durable, and are those of batches that were acked, the last one maybe in part. `flushed`
+/// Up to here the bytes of a segment were durable, and are those of whole batches, the last one maybe in part. `flushed`
 /// is the line's, 0 in a segment that the head does not know; `entries` are all of the segment's, in order.
 ///
 /// Where an entry lies behind a gap, a run was to fill it. The next entry says that it has: until a run has ended, its partition
-/// has no other. One that begins before the end takes the place of what was dropped.
+/// has no other. (Behind a gap in a start's own head the segment has the bytes; they count from the next entry on as well.) One that
+/// begins before the end takes the place of what was dropped.
 #[must_use]
 pub fn vouched(flushed: u32, entries: impl Iterator<Item = Extent>) -> u64 {
     let (mut end, mut behind_gap) = (u64::from(flushed), None);

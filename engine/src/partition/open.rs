@@ -105,6 +105,7 @@ pub async fn open<D: Disk>(
         // Without entries it ends at a whole batch, which may be below what was flushed.
         flushed: u64::from(line.flushed).min(end),
         unmoved: recovered.scanned.iter().flat_map(unmoved).collect(),
+        stale_until: u64::from(line.flushed),
         active: ActiveFile { path, file, reader, allocated, submitted: 0, step: ALLOCATION_BYTES_MIN },
         indexes,
         index_end,

@@ -57,12 +57,14 @@ pub struct Progress {
 
 impl Progress {
     /// A segment whose bytes below `flushed` are in it. Of those up to `end`, all durable, `unmoved` are in the journal
-    /// only: ranges in order, the first one with the flushed end's block.
+    /// only: ranges in order, the first one with the flushed end's block. Above `end` the journal's head vouches for bytes up to
+    /// `stale_until`: those of a batch whose rest never came.
     #[must_use]
-    pub fn new(flushed: u64, end: u64, unmoved: impl IntoIterator<Item = (u64, u64)>) -> Progress {
+    pub fn new(flushed: u64, end: u64, unmoved: impl IntoIterator<Item = (u64, u64)>, stale_until: u64) -> Progress {
         assert!(flushed <= end, "flushed {flushed} of {end}");
         let journaled: VecDeque<_> = unmoved.into_iter().map(|(start, end)| (block_floor(start), end)).collect();
-        Progress { end, taken: end, durable: end, flushed, journaled, frame: None, run: None, stale_until: 0 }
+        let stale_until = if stale_until > end { stale_until } else { 0 };
+        Progress { end, taken: end, durable: end, flushed, journaled, frame: None, run: None, stale_until }
     }
 
     /// Behind the last appended byte.
@@ -332,7 +334,7 @@ mod tests {
     const BULK: u64 = 64 << 10;
 
     fn fresh() -> Progress {
-        Progress::new(0, 0, [])
+        Progress::new(0, 0, [], 0)
     }
 
     fn journal(progress: &mut Progress) -> Option<(u64, u64)> {
@@ -341,6 +343,20 @@ mod tests {
             progress.frame_is_durable();
         }
         range
+    }
+
+    #[test]
+    fn where_the_head_vouches_for_a_batch_that_never_came_no_run_goes_first() {
+        let mut progress = Progress::new(0, 0, [], 3 * BLOCK);
+        progress.append(8 * BLOCK);
+        assert!(!progress.bulk_is_due(BLOCK));
+        assert_eq!(progress.take_for_journal(2 * BLOCK, BLOCK), Some((0, 2 * BLOCK)));
+        progress.frame_is_durable();
+        assert!(!progress.bulk_is_due(BLOCK));
+        assert_eq!(progress.take_for_journal(BLOCK, BLOCK), Some((2 * BLOCK, 3 * BLOCK)));
+        assert!(!progress.bulk_is_due(BLOCK), "the entry is not durable");
+        progress.frame_is_durable();
+        assert!(progress.bulk_is_due(BLOCK));
     }
 
     #[test]

@@ -191,6 +191,8 @@ pub struct Parts<D: Disk> {
     pub flushed: u64,
     /// Which of those behind are in the journal only.
     pub unmoved: Vec<(u64, u64)>,
+    /// Up to where the journal's head vouches for bytes, which may be above the end.
+    pub stale_until: u64,
     /// Its file.
     pub active: ActiveFile<D>,
     /// Its indexes.
@@ -219,7 +221,7 @@ impl<D: Disk> Partition<D> {
             log_start: parts.log_start,
             log_start_wanted: parts.log_start,
             high_watermark: parts.stretch.next_offset(),
-            progress: Progress::new(parts.flushed, end, parts.unmoved),
+            progress: Progress::new(parts.flushed, end, parts.unmoved, parts.stale_until),
             stretches: VecDeque::from([parts.stretch]),
             active: parts.active,
             indexes: parts.indexes,
@@ -320,7 +322,7 @@ impl<D: Disk> Partition<D> {
         self.stretches.pop_front();
         let next = self.front();
         let (base_offset, end) = (next.base_offset(), next.end());
-        self.progress = Progress::new(0, 0, []);
+        self.progress = Progress::new(0, 0, [], 0);
         self.progress.append(end);
         self.active = active;
         self.indexes = Indexes::new(base_offset);

@@ -190,7 +190,7 @@ impl<'a, D: Disk> Image<'a, D> {
         Ok((HEADER_BYTES..bytes.len()).any(|at| {
             bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
                 let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
-                matches!(scanner.step_header(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_))
+                matches!(scanner.step(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_) | Step::Stop(Stop::Truncated { .. }))
             }
         }))
     }

@@ -220,7 +220,14 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut starts = Vec::new();
         let walked = image.walk(start, covered, limit, &mut starts, |header, batch| producers.push(header, batch)).await;
-        let (next, stop) = walked.map_err(disk_error(log))?;
+        let (mut next, mut stop) = walked.map_err(disk_error(log))?;
+        if stop.is_some() && limit < i64::MAX {
+            // What a full disk made the broker drop is vouched for still, and cut off when the segment was sealed.
+            if starts.is_empty() && start.position > 0 {
+                next = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
+            }
+            stop = stop.filter(|_| next.next_offset != limit);
+        }
         let mut scan = match stop {
             None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
             Some(stop) if self.config.accept_loss => ImageScan { end: next, stop, starts: Vec::new() },
