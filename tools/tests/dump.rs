@@ -244,39 +244,12 @@ fn a_partition_directory_is_printed_file_by_file_and_its_indexes_are_verified() 
 #[test]
 fn journal_frames_are_read_with_the_brokers_decoder() {
     let root = tempfile::tempdir().expect("a directory");
-    let journal = PathBuf::from("/journal");
-    let disk = SimDisk::new(5, &[&journal]);
-    let mut executor = Executor::new(&disk, 5);
-    let position = JournalPosition {
-        core: 0,
-        start: 4,
-        salt: 0xabcd,
-        generation: 1,
-        current: Which::A,
-        next_sequence: 1,
-        offset: 0,
-        file_bytes: FILE_BYTES_MIN,
-    };
-    let (write, directory) = (disk.clone(), journal.clone());
-    executor.block_on(async move {
-        for which in [Which::A, Which::B] {
-            prepare_file(&write, &file_path(&directory, 0, which), FILE_BYTES_MIN).await.expect("prepared");
-        }
-        let line = Line { partition: PartitionId(7), segment_base: 0, flushed: 4096, batch_start: 10, index_end: 0, log_start: 0 };
-        let position = write_first_head(&write, &directory, position, &[line], &[]).await.expect("written");
-        let mut writer = JournalWriter::open(write.clone(), &directory, position).await.expect("opened");
-        let batch = BatchBuilder::new().at(30, 4).record(1, None, Some(b"v")).build();
-        let bytes = vec![Chunk::padded(&batch).sub(0, batch.len())];
-        let item = Item::Bytes { partition: PartitionId(7), segment_base: 0, position: 4096, bytes };
-        writer.frame(&[item, Item::LogStart { partition: PartitionId(7), offset: 3 }]).await.expect("written");
-        writer.frame(&[Item::LogStart { partition: PartitionId(7), offset: 4 }]).await.expect("written");
-        let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean: false };
-        block.write(&write, &directory).await.expect("written");
-    });
-    for path in [file_path(&journal, 0, Which::A), file_path(&journal, 0, Which::B), superblock_path(&journal)] {
-        let bytes = disk.peek(&path).expect("exists");
-        fs::write(root.path().join(path.file_name().expect("named")), bytes).expect("copied");
-    }
+    let line = Line { partition: PartitionId(7), segment_base: 0, flushed: 4096, batch_start: 10, index_end: 0, log_start: 0 };
+    let batch = BatchBuilder::new().at(30, 4).record(1, None, Some(b"v")).build();
+    let bytes = vec![Chunk::padded(&batch).sub(0, batch.len())];
+    let item = Item::Bytes { partition: PartitionId(7), segment_base: 0, position: 4096, bytes };
+    let log_start = |offset| Item::LogStart { partition: PartitionId(7), offset };
+    write_journal(root.path(), line, vec![vec![item, log_start(3)], vec![log_start(4)]], false);
     let (text, outcome) = dumped(root.path(), &with_records());
     for line in [
         "position: 0 core: 0 start: 4 salt: 000000000000abcd generation: 1 sequence: 1 size: 40 head: 1/1 items: 1",
@@ -523,7 +496,13 @@ fn journaled(partition: &Partition, line: Line, frames: &[(u32, &[u8])], clean: 
         let bytes = if bytes.is_empty() { Vec::new() } else { vec![Chunk::padded(bytes).sub(0, bytes.len())] };
         Item::Bytes { partition: line.partition, segment_base: line.segment_base, position: *position, bytes }
     };
-    let items: Vec<Item> = frames.iter().map(item).collect();
+    let to = partition.root.path().join("journal");
+    fs::create_dir_all(&to).expect("created");
+    write_journal(&to, line, frames.iter().map(|frame| vec![item(frame)]).collect(), clean);
+}
+
+/// Writes the journal of one core into `to`: a head with this line, and frames with these items.
+fn write_journal(to: &Path, line: Line, frames: Vec<Vec<Item>>, clean: bool) {
     let journal = PathBuf::from("/journal");
     let disk = SimDisk::new(5, &[&journal]);
     let position = JournalPosition {
@@ -543,14 +522,12 @@ fn journaled(partition: &Partition, line: Line, frames: &[(u32, &[u8])], clean: 
         }
         let position = write_first_head(&write, &directory, position, &[line], &[]).await.expect("written");
         let mut writer = JournalWriter::open(write.clone(), &directory, position).await.expect("opened");
-        for item in items {
-            writer.frame(&[item]).await.expect("written");
+        for items in frames {
+            writer.frame(&items).await.expect("written");
         }
         let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean };
         block.write(&write, &directory).await.expect("written");
     });
-    let to = partition.root.path().join("journal");
-    fs::create_dir_all(&to).expect("created");
     for path in [file_path(&journal, 0, Which::A), file_path(&journal, 0, Which::B), superblock_path(&journal)] {
         fs::write(to.join(path.file_name().expect("named")), disk.peek(&path).expect("exists")).expect("copied");
     }

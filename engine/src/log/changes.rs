@@ -271,10 +271,8 @@ pub(super) async fn close<D: Disk>(log: &Log<D>) -> Result<usize, LogError> {
     let is_left = |slot: &&Slot<D>| match slot {
         Slot::Open(partition) => !partition.is_deleted && (partition.offline.is_some() || partition.progress.carried_bytes() > 0),
         Slot::Closed(unopened) => {
-            let Recovered { scanned, damage, .. } = &unopened.recovered;
-            let is_in_journal = scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty());
-            let is_in_journal = is_in_journal || damage.as_ref().is_some_and(|damage| !damage.entries.is_empty());
-            !unopened.is_deleted && (is_in_journal || unopened.refused.as_ref().is_some_and(|refusal| !refusal.is_final()))
+            !unopened.is_deleted
+                && (unopened.recovered.is_in_journal() || unopened.refused.as_ref().is_some_and(|refusal| !refusal.is_final()))
         }
     };
     match core.has_failed.get() {

@@ -12,7 +12,7 @@ use crate::{
     partition::{
         Partition, PartitionId, Recovered,
         limits::Limits,
-        open::{MEND_DAMAGE, OpenError},
+        open::{self, OpenError},
         tail::block_floor,
         waiters::{Watch, Watchers},
     },
@@ -175,8 +175,7 @@ impl<D: Disk> Core<D> {
         for slot in self.slots.borrow_mut().values_mut() {
             let Slot::Closed(unopened) = slot else { continue };
             let Some(damage) = unopened.recovered.damage.as_deref() else { continue };
-            let what = format!("{}. {MEND_DAMAGE}", damage.what);
-            let error = (damage.path.clone(), io::Error::new(io::ErrorKind::InvalidData, what));
+            let error = (damage.path.clone(), open::damage(&damage.what));
             self.refuse(unopened, &error);
         }
     }

@@ -66,7 +66,7 @@ pub async fn open<D: Disk>(
     let mut indexes = load_indexes(disk, &directory, line, log_end).await.map_err(at(&directory))?;
     let mut index_end = if indexes.offsets.entries().is_empty() { 0 } else { line.index_end };
     let mut found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
-    if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) && index_end > 0 {
+    if found.as_ref().is_err_and(is_damage) && index_end > 0 {
         // An index is a shortcut, and may be what is damaged: the batches alone say where they begin.
         (indexes, index_end) = (Indexes::new(line.segment_base), 0);
         found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
@@ -239,9 +239,20 @@ async fn find_end<D: Disk>(
 }
 
 /// What no crash leaves: there is no batch at `position`, below what is acked.
-fn damaged(position: u64, stop: Stop, acked: u64) -> io::Error {
-    let what = format!("no batch at byte {position} ({stop}), where the journal says that batches reach to {acked}. {MEND_DAMAGE}");
-    io::Error::new(io::ErrorKind::InvalidData, what)
+#[must_use]
+pub fn no_batch(position: u64, stop: Stop, acked: u64) -> String {
+    format!("no batch at byte {position} ({stop}), where the journal says that batches reach to {acked}")
+}
+
+/// The same as an error that says what to do. [`is_damage`] knows it.
+pub fn damage(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}. {MEND_DAMAGE}"))
+}
+
+/// True if a partition can't be opened since it is damaged: nothing mends that while the broker runs.
+#[must_use]
+pub fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// The end that the scan found: the file below the block floor of the flushed end, then the bytes that were handed over.
@@ -269,15 +280,15 @@ async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &S
     while position < end {
         let header = match scanner.step_header(&header_at(disk, reader, position, tail_at, &scanned.tail).await?, end - position) {
             Step::Batch(header) if scanner.position > tail_at => header,
-            Step::Stop(stop) => return Err(damaged(position, stop, end)),
-            Step::Batch(_) | Step::Need(_) => return Err(damaged(position, stop, end)),
+            Step::Stop(stop) => return Err(damage(&no_batch(position, stop, end))),
+            Step::Batch(_) | Step::Need(_) => return Err(damage(&no_batch(position, stop, end))),
         };
         indexes.push(position, &header);
         held.push(Held { position, header });
         position = scanner.position;
     }
     if position > end {
-        return Err(damaged(end, stop, end));
+        return Err(damage(&no_batch(end, stop, end)));
     }
     Ok(Found { tail_at, tail: scanned.tail.clone(), held, next_offset: scanned.log_end })
 }
@@ -299,7 +310,7 @@ async fn of_walk<D: Disk>(disk: &D, file: &D::File, reader: &D::Reader, line: &L
     let flushed = u64::from(line.flushed).min(disk.size(file).await?);
     let Walked { end, next_offset, held, stop } = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
     if end < u64::from(line.batch_start) {
-        return Err(damaged(end, stop, u64::from(line.batch_start)));
+        return Err(damage(&no_batch(end, stop, u64::from(line.batch_start))));
     }
     let tail_at = block_floor(end);
     let mut tail = Vec::new();

@@ -39,6 +39,13 @@ pub struct Damage {
 }
 
 impl Recovered {
+    /// True if bytes of it are in the journal only.
+    #[must_use]
+    pub fn is_in_journal(&self) -> bool {
+        let has_entries = self.damage.as_ref().is_some_and(|damage| !damage.entries.is_empty());
+        has_entries || self.scanned.as_ref().is_some_and(|scanned| !scanned.unmoved.is_empty())
+    }
+
     /// Bytes of it that are in no segment yet, at most.
     #[must_use]
     pub fn unmoved_bytes(&self) -> u64 {

@@ -22,12 +22,15 @@ pub(super) use retention::{raise_log_start, remove_dead};
 
 use super::{
     Log,
-    core::{Core, Refusal, Slot},
+    core::{Core, Slot},
     signal::Signal,
 };
 use crate::{
     disk::Disk,
-    partition::{PartitionId, open::OpenError},
+    partition::{
+        PartitionId,
+        open::{OpenError, is_damage},
+    },
     retention::earlier,
 };
 use futures_util::{StreamExt, stream};
@@ -149,9 +152,16 @@ impl Keeper {
         self.failures.borrow_mut().remove(&id);
     }
 
-    /// Something could not be done, and is tried again.
-    fn failed(&self, partition: PartitionId, what: String) {
+    /// Tells of something that could not be done. Returns what it was.
+    fn tell_failed(&self, partition: PartitionId, (path, error): &OpenError) -> String {
+        let what = format!("{}: {error}", path.display());
         self.tell(&KeepEvent::Failed { partition, what: what.clone() });
+        what
+    }
+
+    /// Something could not be done, and is tried again.
+    fn failed(&self, partition: PartitionId, error: &OpenError) {
+        let what = self.tell_failed(partition, error);
         let before = self.failures.borrow_mut().insert(partition, what.clone());
         if before.as_ref() != Some(&what) {
             tracing::warn!("retention: {what}; it is tried again");
@@ -191,8 +201,8 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
                     core.keeper.failures.borrow_mut().remove(&id);
                     next
                 }
-                Err((path, error)) => {
-                    core.keeper.failed(id, format!("{}: {error}", path.display()));
+                Err(error) => {
+                    core.keeper.failed(id, &error);
                     Some(now_ms + RETRY_MS)
                 }
             };
@@ -233,11 +243,10 @@ async fn look_at<D: Disk>(log: &Log<D>, id: PartitionId, now_ms: i64) -> Result<
             later => return Ok(later),
         }
     }
-    if let Err((path, error)) = log.open_partition(id).await {
+    if let Err(error) = log.open_partition(id).await {
         // The log has said so already. Nothing of it can be kept before it is opened.
-        core.keeper.tell(&KeepEvent::Failed { partition: id, what: format!("{}: {error}", path.display()) });
-        let is_final = matches!(core.slots.borrow().get(&id), Some(Slot::Closed(unopened)) if unopened.refused.as_ref().is_some_and(Refusal::is_final));
-        return Ok((!is_final).then_some(now_ms + RETRY_MS));
+        core.keeper.tell_failed(id, &error);
+        return Ok((!is_damage(&error.1)).then_some(now_ms + RETRY_MS));
     }
     let next = retention::keep(core, id, now_ms).await?;
     Ok(earlier(next, compaction::consider(core, id, now_ms).await?))

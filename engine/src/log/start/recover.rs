@@ -16,7 +16,7 @@ use crate::{
     partition::{
         Damage, PartitionId, PartitionSpec, Recovered, Scanned,
         directory::{self, Directory, log_path},
-        open::load_indexes,
+        open::{load_indexes, no_batch},
     },
     segment::{INDEX_ENTRY_BYTES, OffsetIndex},
 };
@@ -232,8 +232,7 @@ impl<D: Disk> Recovery<'_, D> {
             None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
             Some(stop) if self.config.accept_loss => ImageScan { end: next, stop, starts: Vec::new() },
             Some(stop) => {
-                let what = format!("no batch at byte {} ({stop}), where the journal says that batches reach to {covered}", next.position);
-                return Err(LogError::Damaged { path: log.to_path_buf(), what });
+                return Err(LogError::Damaged { path: log.to_path_buf(), what: no_batch(next.position, stop, covered) });
             }
         };
         starts.append(&mut scan.starts);
@@ -249,8 +248,7 @@ impl<D: Disk> Recovery<'_, D> {
         // No frame names a segment before the one in front of it is whole, and flushed.
         let is_whole = scan.end.next_offset == limit;
         if !is_whole && (limit < i64::MAX || image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))?) {
-            let what =
-                format!("no batch at byte {} ({}), where the journal says that batches reach to {vouched}", scan.end.position, scan.stop);
+            let what = no_batch(scan.end.position, scan.stop, vouched);
             if !self.config.accept_loss {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
