@@ -107,6 +107,22 @@ impl Image {
         }
     }
 
+    /// The whole content, as it is from now on. Blocks that it doesn't change keep their space, or have none as before.
+    fn replace(&mut self, bytes: &[u8]) {
+        self.resize(bytes.len() as u64);
+        for (number, block) in bytes.chunks(BLOCK as usize).enumerate() {
+            if self.read(number as u64 * BLOCK, block.len()) == block {
+                continue;
+            }
+            let mut content = block.to_vec();
+            content.resize(BLOCK as usize, 0);
+            if self.cells.len() <= number {
+                self.cells.resize(number + 1, Cell::default());
+            }
+            self.cells[number] = Cell { content: Some(content.into()), allocated: true };
+        }
+    }
+
     fn resize(&mut self, bytes: u64) {
         if bytes < self.size {
             self.cells.truncate(Self::blocks_of(bytes));
@@ -214,6 +230,15 @@ impl FileState {
         }
         self.seen = self.durable.clone();
         torn
+    }
+
+    /// What is on the medium changes by itself. What was seen was all written back before, however little of it was flushed.
+    pub(super) fn rot(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.seen.read(0, self.seen.size() as usize);
+        change(&mut bytes);
+        self.seen.replace(&bytes);
+        self.durable = self.seen.clone();
+        self.changes.clear();
     }
 
     pub(super) fn is_durable(&self) -> bool {

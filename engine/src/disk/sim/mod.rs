@@ -6,6 +6,7 @@
 //! - [`SimDisk::kill`] ends the process only: all that happened is still seen, and still not durable.
 //! - Writes fail or are short, flushes fail: some of the data is then gone, and the next flush succeeds ([`Faults`]).
 //! - Space may end ([`SimDisk::set_free_blocks`]): writes into allocated space go on.
+//! - What is on the medium may change by itself, or be put back from a backup ([`SimDisk::rot`]).
 //! - Two writes in flight to one block, and memory that changes under a write, are bugs of the caller: they panic.
 //!
 //! [`Executor`] runs a program on it, deterministically. Used by tests only; it is a plain module so that tests of any
@@ -157,6 +158,16 @@ impl SimDisk {
         let world = self.world.borrow();
         let node = world.tree.find(path).ok()?;
         world.files.get(&node).map(|file| file.seen.read(0, file.seen.size() as usize))
+    }
+
+    /// A file's content becomes what `change` makes of it, durably: bits rot, a file is cut, somebody puts back what was there.
+    /// No program may have it open. False if there is no such file.
+    pub fn rot(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let world = &mut *self.world.borrow_mut();
+        let Ok(node) = world.tree.find(path) else { return false };
+        let Some(file) = world.files.get_mut(&node) else { return false };
+        file.rot(change);
+        true
     }
 
     /// Names in a directory now, at once; empty if it does not exist.

@@ -48,6 +48,31 @@ fn what_was_flushed_survives_every_crash() {
 }
 
 #[test]
+fn what_rots_stays_so_over_a_crash_and_can_be_put_back() {
+    for seed in 0..50 {
+        let disk = disk(seed);
+        run(&disk, seed, async |disk: SimDisk| {
+            let file = create(&disk, "a").await;
+            disk.write(&file, 0, vec![blocks(3, 7)]).await.unwrap();
+        });
+        disk.kill();
+        let size = 16 * BLOCK as usize;
+        assert!(disk.rot(&path("a"), |bytes| bytes[5_000] ^= 1));
+        disk.crash();
+        let bytes = disk.peek(&path("a")).unwrap();
+        assert_eq!((bytes.len(), bytes[4_999], bytes[5_000], bytes[3 * BLOCK as usize]), (size, 7, 6, 0));
+        assert!(disk.rot(&path("a"), |bytes| bytes.truncate(6_000)));
+        assert!(disk.rot(&path("a"), |bytes| {
+            bytes[5_000] ^= 1;
+            bytes.resize(size, 7);
+        }));
+        disk.crash();
+        assert!(disk.peek(&path("a")).unwrap().iter().all(|byte| *byte == 7));
+        assert!(!disk.rot(&path("b"), |_| ()));
+    }
+}
+
+#[test]
 fn what_was_not_flushed_is_kept_lost_and_torn() {
     let (mut kept, mut lost, mut torn) = (0, 0, 0);
     for seed in 0..200 {
