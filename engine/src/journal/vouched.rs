@@ -15,7 +15,7 @@ pub struct Extent {
 /// is the line's, 0 in a segment that the head does not know; `entries` are all of the segment's, in order.
 ///
 /// Where an entry lies behind a gap, a run was to fill it. The next entry says that it has: until a run has ended, its partition
-/// has no other. (Behind a gap in a start's own head the segment has the bytes; they count from the next entry on as well.) One that
+/// has no other. (Behind a gap that a start has found filled, the head has such an entry itself.) One that
 /// begins before the end takes the place of what was dropped.
 #[must_use]
 pub fn vouched(flushed: u32, entries: impl Iterator<Item = Extent>) -> u64 {

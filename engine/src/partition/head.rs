@@ -1,6 +1,6 @@
 //! A partition's share of a head: its line, its producers and epochs, and the bytes that only the journal has.
 
-use super::{limits::Limits, recovered::Recovered, state::Partition, tail::block_floor};
+use super::{PartitionId, limits::Limits, recovered::Recovered, state::Partition, tail::block_floor};
 use crate::{
     bugs::{self, Bug},
     disk::{Chunk, Disk},
@@ -35,12 +35,51 @@ impl<D: Disk> Partition<D> {
         items.extend(states.into_iter().map(|state| Item::Producer { partition, state }));
         let epochs = self.epochs.unstored().iter().filter(|epoch| epoch.start_offset <= self.high_watermark);
         items.extend(epochs.map(|epoch| Item::Epoch { partition, epoch: *epoch }));
+        // What lies beyond a gap that a run is filling is not durable yet.
+        let (durable, mut in_segment) = (self.progress.durable(), InSegment::behind(self.progress.flushed()));
         for (start, end) in self.progress.carried() {
-            if bugs::on(Bug::BeyondGapNotCarried) && start > self.progress.durable() {
-                continue;
+            if start > durable {
+                in_segment.vouch(partition, base, items);
+                if bugs::on(Bug::BeyondGapNotCarried) {
+                    continue;
+                }
             }
+            in_segment.passed(start, end);
             let bytes = self.front().slices(start, end);
             items.push(Item::Bytes { partition, segment_base: base, position: position(start), bytes });
+        }
+        if in_segment.end <= durable {
+            in_segment.vouch(partition, base, items);
+        }
+    }
+}
+
+/// Vouches for what lies between the bytes that a head carries, if a start has found that in the segment, and flushed it. The
+/// head alone would leave open whether a run had come to its end: an entry behind it says so, as when the run itself was over.
+/// Without one the next start would take damage there for bytes that never came.
+struct InSegment {
+    /// Where the carried bytes end so far.
+    end: u64,
+    /// There was a gap before the last of them.
+    has_gap: bool,
+    has_vouched: bool,
+}
+
+impl InSegment {
+    /// Nothing is carried yet; the segment has what lies below `flushed`.
+    fn behind(flushed: u64) -> InSegment {
+        InSegment { end: flushed, has_gap: false, has_vouched: false }
+    }
+
+    fn passed(&mut self, start: u64, end: u64) {
+        self.has_gap |= start > self.end;
+        self.end = self.end.max(end);
+    }
+
+    fn vouch(&mut self, partition: PartitionId, segment_base: i64, items: &mut Vec<Item>) {
+        if self.has_gap && !std::mem::replace(&mut self.has_vouched, true) {
+            items.push(Item::Frames { partition });
+            items.push(Item::Bytes { partition, segment_base, position: position(self.end), bytes: Vec::new() });
         }
     }
 }
@@ -59,12 +98,15 @@ pub fn recovered_items(recovered: &Recovered, items: &mut Vec<Item>) {
         items.push(Item::Bytes { partition, segment_base: entry.segment_base, position: entry.position, bytes });
     }
     let Some(scanned) = &recovered.scanned else { return };
+    let (segment_base, mut in_segment) = (recovered.line.segment_base, InSegment::behind(u64::from(recovered.line.flushed)));
     let tail_start = block_floor(u64::from(recovered.line.flushed)) as usize;
     for range in &scanned.unmoved {
         let bytes = &scanned.tail[range.start as usize - tail_start..range.end as usize - tail_start];
         let bytes = vec![Chunk::padded(bytes).sub(0, bytes.len())];
-        items.push(Item::Bytes { partition, segment_base: recovered.line.segment_base, position: range.start, bytes });
+        in_segment.passed(u64::from(range.start), u64::from(range.end));
+        items.push(Item::Bytes { partition, segment_base, position: range.start, bytes });
     }
+    in_segment.vouch(partition, segment_base, items);
 }
 
 /// A position as files and frames hold it: segments end below 2 GiB.

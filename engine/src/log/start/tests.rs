@@ -126,6 +126,42 @@ fn journaled_batches_survive_crashes_and_changed_core_counts() {
 }
 
 #[test]
+fn what_a_start_found_in_the_segment_between_bytes_of_the_journal_is_vouched_for() {
+    let disk = disk();
+    let (first, second) = (batch(0, 1, b"in the journal only"), batch(1, 1, &[5; 20_000]));
+    let whole = [first, second].concat();
+    let program = {
+        let (disk, whole) = (disk.clone(), whole.clone());
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            // A run whose end is in a frame, and of which the crash left all but its first block.
+            let block = BLOCK as usize;
+            let floor = whole.len() / block * block;
+            writer.frame(&[entry(1, 0, &whole[..block])]).await.expect("frame");
+            writer.frame(&[entry(1, floor as u32, &whole[floor..])]).await.expect("frame");
+            let path = log_path(Path::new("/data/t-1"), 0);
+            let file = disk.open(&path, Open::Existing).await.expect("opens");
+            disk.write(&file, BLOCK, vec![Chunk::padded(&whole[block..])]).await.expect("writes");
+
+            let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (2, whole.clone()));
+            // It was served since.
+            disk.rot(&path, |bytes| bytes[2 * block] ^= 1);
+            for random in 3..5 {
+                let started = start(&disk, 1, vec![spec(1, 0)], random).await.expect("starts");
+                let damage = started[0].partitions[1].damage.as_ref().expect("is told");
+                assert!(damage.what.contains("no batch at byte "), "{}", damage.what);
+            }
+            disk.rot(&path, |bytes| bytes[2 * block] ^= 1);
+            let started = start(&disk, 1, vec![spec(1, 0)], 5).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (2, whole));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
 fn what_is_beyond_a_gap_is_cut_and_never_comes_back() {
     let disk = disk();
     let program = {
