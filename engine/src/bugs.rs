@@ -26,11 +26,15 @@ pub enum Bug {
     PartitionByName,
     /// A start neither cuts what is stale nor refuses batches whose epoch goes back. (Each alone is masked by the other.)
     NoTruncationNoEpoch,
+    /// A start, or an opening, takes damage in what the journal vouches for as the end of the log.
+    DamageAsTornEnd,
+    /// A head leaves out what the journal holds of a partition that is damaged.
+    DamagedNotCarried,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeFlush,
         Bug::HeadIncomplete,
         Bug::BeyondGapNotCarried,
@@ -42,6 +46,8 @@ impl Bug {
         Bug::ProducersAsOfAppend,
         Bug::PartitionByName,
         Bug::NoTruncationNoEpoch,
+        Bug::DamageAsTornEnd,
+        Bug::DamagedNotCarried,
     ];
 }
 

@@ -89,6 +89,9 @@ pub fn recovered_items(recovered: &Recovered, items: &mut Vec<Item>) {
     let partition = recovered.spec.id;
     items.extend(recovered.producers.iter().map(|state| Item::Producer { partition, state: state.clone() }));
     items.extend(recovered.epochs.iter().map(|epoch| Item::Epoch { partition, epoch: *epoch }));
+    if bugs::on(Bug::DamagedNotCarried) && recovered.damage.is_some() {
+        return;
+    }
     let mut in_head = true;
     for entry in recovered.damage.iter().flat_map(|damage| &damage.entries) {
         if std::mem::replace(&mut in_head, entry.in_head) && !entry.in_head {

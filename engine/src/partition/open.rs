@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
+    bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, is_full, read_whole},
     journal::Line,
     segment::{
@@ -309,7 +310,7 @@ async fn header_at<D: Disk>(disk: &D, reader: &D::Reader, position: u64, tail_at
 async fn of_walk<D: Disk>(disk: &D, file: &D::File, reader: &D::Reader, line: &Line, indexes: &mut Indexes) -> io::Result<Found> {
     let flushed = u64::from(line.flushed).min(disk.size(file).await?);
     let Walked { end, next_offset, held, stop } = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
-    if end < u64::from(line.batch_start) {
+    if end < u64::from(line.batch_start) && !bugs::on(Bug::DamageAsTornEnd) {
         return Err(damage(&no_batch(end, stop, u64::from(line.batch_start))));
     }
     let tail_at = block_floor(end);

@@ -47,11 +47,21 @@ pub enum Hit {
     RecordsDeleted,
     /// A batch was received into memory that became its partition's tail.
     Adopted,
+    /// Bytes of acked batches changed on the disk.
+    Rotted,
+    /// A partition was refused since it is damaged.
+    Refused,
+    /// A reader was told of damage, or could see it.
+    DamageSeen,
+    /// What was damaged was put back, and all of the partition must be there again.
+    PutBack,
+    /// A loss was accepted, and the partition goes on from before the damage.
+    LossAccepted,
 }
 
 impl Hit {
     /// Every situation, with its name.
-    pub const ALL: [(Hit, &str); 21] = [
+    pub const ALL: [(Hit, &str); 26] = [
         (Hit::TornFrame, "torn frame"),
         (Hit::Switch, "switch of journal files"),
         (Hit::CrashInHead, "crash within a head"),
@@ -73,6 +83,11 @@ impl Hit {
         (Hit::Resent, "lost batch sent again"),
         (Hit::RecordsDeleted, "records deleted"),
         (Hit::Adopted, "batch adopted, not copied"),
+        (Hit::Rotted, "acked bytes changed on the disk"),
+        (Hit::Refused, "damaged partition refused"),
+        (Hit::DamageSeen, "damage seen by a reader"),
+        (Hit::PutBack, "damage put back"),
+        (Hit::LossAccepted, "loss accepted"),
     ];
 }
 

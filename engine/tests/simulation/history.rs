@@ -5,6 +5,7 @@ use crate::{
     kinds::Kind,
     life::{Broker, Outside, Sizes},
     model::{Existence, Partition},
+    rot::Rot,
     start::drive,
 };
 use engine::{
@@ -65,6 +66,7 @@ pub struct History {
     /// Retention is at work.
     pub keeping: bool,
     pub kind: Kind,
+    pub rot: Rot,
 }
 
 fn is_journal(path: &Path) -> bool {
@@ -142,6 +144,7 @@ impl History {
             full: false,
             keeping: false,
             kind,
+            rot: Rot::new(seed),
         }
     }
 
@@ -178,10 +181,17 @@ impl History {
             let (mut executor, broker, running) = self.start()?;
             let clean = self.live(&mut executor, &broker, &running, OPERATIONS.div_ceil(lives))?;
             self.end(executor, &broker, running, clean)?;
+            self.decay();
         }
         self.lives = lives;
         self.disk.set_free_blocks(None);
         self.full = false;
+        if self.is_damaged() {
+            let (executor, broker, running) = self.start()?;
+            drop((running, executor, broker));
+            self.fall(true);
+            self.put_all_back();
+        }
         let (executor, _, _) = self.start()?;
         drop(executor);
         let refused = self.disk.refused();
@@ -307,7 +317,13 @@ impl History {
             .map(|(id, _)| *id)
             .collect();
         let taken: Vec<_> = model.partitions.values().map(|partition| partition.topic).collect();
+        let sick: Vec<_> = alive.iter().copied().filter(|id| model.sick.contains(id)).collect();
+        let shortened = model.shortened.clone();
         drop(model);
+        let alive: Vec<_> = alive.into_iter().filter(|id| !sick.contains(id)).collect();
+        if let Some(id) = self.rot.deletes(&sick) {
+            self.delete(broker, id);
+        }
         let free: Vec<_> = (0..TOPICS).filter(|topic| !taken.contains(topic)).collect();
         if alive.len() < TOPICS as usize - 1 && !free.is_empty() && self.random.random_ratio(1, 3) || alive.is_empty() {
             if !free.is_empty() {
@@ -319,36 +335,39 @@ impl History {
         let some = self.random.random_range(0..alive.len());
         let id = alive[if focus && self.random.random_ratio(5, 6) { alive.len() / 2 } else { some }];
         match self.random.random_range(0..100) {
-            0..45 => {
+            0..45 if !shortened.contains(&id) => {
                 let producers: Vec<_> =
                     self.outside.producers.borrow().iter().filter(|producer| producer.borrow().partition() == id).cloned().collect();
                 let producer =
                     if producers.len() < 2 { broker.new_producer(id) } else { Rc::clone(&producers[self.random.random_range(0..2)]) };
                 broker.spawn(broker.clone().produce(producer, self.random.random_range(0..4)));
             }
-            45..70 => broker.spawn(broker.clone().produce_plain(id)),
+            0..70 => broker.spawn(broker.clone().produce_plain(id)),
             70..90 => broker.spawn(broker.clone().consume(id)),
             90..95 => broker.spawn(broker.clone().delete_records(id)),
-            95..98 => {
-                let topic = {
-                    let mut model = self.outside.model.borrow_mut();
-                    let partition = model.partitions.get_mut(&id).expect("alive");
-                    partition.existence = Existence::Deleting;
-                    partition.topic
-                };
-                if self.random.random() {
-                    broker.spawn(broker.clone().delete(id));
-                } else {
-                    let (new, core) = self.new_partition(topic);
-                    broker.spawn(broker.clone().recreate(id, new, topic, core));
-                }
-            }
+            95..98 => self.delete(broker, id),
             _ => {}
         }
         if self.keeping && self.random.random_ratio(1, 4) {
             broker.spawn(broker.clone().keep(self.random.random_range(0..self.cores)));
         }
         Ok(())
+    }
+
+    /// A topic goes, or makes room for another of its name.
+    fn delete(&mut self, broker: &Broker, id: PartitionId) {
+        let topic = {
+            let mut model = self.outside.model.borrow_mut();
+            let partition = model.partitions.get_mut(&id).expect("alive");
+            partition.existence = Existence::Deleting;
+            partition.topic
+        };
+        if self.random.random() {
+            broker.spawn(broker.clone().delete(id));
+        } else {
+            let (new, core) = self.new_partition(topic);
+            broker.spawn(broker.clone().recreate(id, new, topic, core));
+        }
     }
 
     fn create(&mut self, broker: &Broker, topic: u32) {

@@ -12,6 +12,8 @@ const SLOW_REST: u64 = 5;
 /// Seeds with one of these rests by 10 fall again and again, under many clients whose batches are all alike in size, with
 /// an even slower device for their segments.
 const FALLING_RESTS: [u64; 3] = [1, 2, 4];
+/// Segments of seeds with one of these rests by 16 rot between two lives.
+const ROT_RESTS: [u64; 2] = [6, 7];
 
 /// What a seed's history is like.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Kind {
     pub segments_slower: Option<u64>,
     /// Much is unflushed when the broker falls, and it falls again before much has come over what that left behind.
     pub falls_again: bool,
+    /// Bytes change by themselves while no broker runs.
+    pub rots: bool,
     /// Cores of the first start.
     pub cores: usize,
     /// How many lives the broker has.
@@ -39,6 +43,7 @@ impl Kind {
             is_busy: BUSY_RESTS.contains(&(seed % 11)),
             segments_slower: None,
             falls_again: false,
+            rots: ROT_RESTS.contains(&(seed % 16)),
             cores: 2,
             lives: 3..6,
             clients: 1,

@@ -8,6 +8,8 @@
 //! The claims: what was acked with `all` survives any crash; what survives of the rest is a prefix; nothing is reordered;
 //! no idempotent batch is there twice; no byte of a deleted topic comes into a new one of its name; the high watermark
 //! never falls below what a consumer has seen; a crash during recovery changes nothing; and every client gets an answer.
+//! Where acked bytes rot in a segment, that partition is refused, or each of its records is there, or its readers can tell; all
+//! others know nothing of it; and when the bytes are put back, everything is.
 
 // The histories run on every core: these threads are the test's, none of them shares an engine.
 #![allow(clippy::disallowed_types)]
@@ -17,11 +19,14 @@ mod append;
 mod catalog;
 mod consumer;
 mod counters;
+mod damage;
+mod examine;
 mod history;
 mod kinds;
 mod life;
 mod model;
 mod producer;
+mod rot;
 mod start;
 
 use counters::Counters;

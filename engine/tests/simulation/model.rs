@@ -2,7 +2,10 @@
 //! partition may hold.
 
 use engine::{batch::Header, log::Offsets, partition::PartitionId};
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// A batch as a client sent it.
 #[derive(Debug)]
@@ -21,10 +24,12 @@ pub struct Entry {
     pub base: i64,
     pub batch: Rc<Batch>,
     pub acked: bool,
+    /// Up to here all was acked when it was appended: its own ack is an entry of the journal behind all of that.
+    settles: i64,
 }
 
 impl Entry {
-    fn next(&self) -> i64 {
+    pub fn next(&self) -> i64 {
         self.base + self.batch.records
     }
 }
@@ -59,11 +64,24 @@ pub struct Partition {
     pub start_asked: i64,
     /// The highest high watermark that a consumer was told.
     pub seen: i64,
+    /// Up to here the journal vouches for the log. Of a last run that was acked it does so from the next entry on only: until
+    /// then it can't be told from one whose flush never came.
+    pub vouched: i64,
 }
 
 impl Partition {
     pub fn new(topic: u32, existence: Existence) -> Partition {
-        Partition { topic, existence, open: false, log: Vec::new(), discarded: Vec::new(), start_acked: 0, start_asked: 0, seen: 0 }
+        Partition {
+            topic,
+            existence,
+            open: false,
+            log: Vec::new(),
+            discarded: Vec::new(),
+            start_acked: 0,
+            start_asked: 0,
+            seen: 0,
+            vouched: 0,
+        }
     }
 
     pub fn end(&self) -> i64 {
@@ -72,8 +90,19 @@ impl Partition {
 
     /// Up to where nothing may be lost.
     pub fn floor(&self) -> i64 {
-        let acked = self.log.iter().rev().find(|entry| entry.acked).map_or(0, Entry::next);
-        acked.max(self.seen).max(self.start_acked)
+        self.acked_end().max(self.seen).max(self.start_acked)
+    }
+
+    fn acked_end(&self) -> i64 {
+        self.log.iter().rev().find(|entry| entry.acked).map_or(0, Entry::next)
+    }
+
+    /// A loss was accepted: it goes on from `end`.
+    pub fn shorten(&mut self, end: i64) {
+        self.log.retain(|entry| entry.next() <= end);
+        self.discarded.clear();
+        (self.seen, self.vouched) = (end, end);
+        self.start_acked = self.start_acked.min(end);
     }
 
     pub fn find(&self, label: u64) -> Option<&Entry> {
@@ -113,14 +142,17 @@ impl Partition {
         if base != self.end() {
             return Err(format!("a new batch got offset {base}, the end is {}", self.end()));
         }
-        self.log.push(Entry { base, batch: Rc::clone(batch), acked: false });
+        let settles = self.acked_end();
+        self.log.push(Entry { base, batch: Rc::clone(batch), acked: false, settles });
         Ok(false)
     }
 
     /// The batch at `base` was acked.
     pub fn acked(&mut self, label: u64, base: i64) -> Result<(), String> {
         let entry = self.log.iter_mut().rev().find(|entry| entry.base == base && entry.batch.label == label);
-        entry.ok_or_else(|| format!("batch {label} at {base} was acked, but had been discarded"))?.acked = true;
+        let entry = entry.ok_or_else(|| format!("batch {label} at {base} was acked, but had been discarded"))?;
+        entry.acked = true;
+        self.vouched = self.vouched.max(entry.settles);
         Ok(())
     }
 
@@ -200,6 +232,7 @@ impl Partition {
             }
         }
         self.log = log;
+        self.vouched = end;
         self.discarded.clear();
         if self.end() != end && !(self.log.is_empty() && end == start) {
             return Err(format!("it ends at {end}, the model at {}", self.end()));
@@ -221,7 +254,7 @@ pub fn split(mut bytes: &[u8]) -> Result<Vec<(Header, &[u8])>, String> {
     Ok(batches)
 }
 
-fn same(entry: &Entry, header: &Header, batch: &[u8]) -> Result<(), String> {
+pub fn same(entry: &Entry, header: &Header, batch: &[u8]) -> Result<(), String> {
     if header.base_offset() != entry.base {
         return Err(format!("a batch at {} where {} was appended", header.base_offset(), entry.base));
     }
@@ -243,6 +276,10 @@ pub struct Model {
     pub may_discard: bool,
     /// The broker is stopping: whoever waits may be refused.
     pub stopping: bool,
+    /// Partitions with damage in their segments: no client works with them.
+    pub sick: BTreeSet<PartitionId>,
+    /// Partitions of which a loss was accepted: what their idempotent producers know may be lost as well.
+    pub shortened: BTreeSet<PartitionId>,
 }
 
 impl Model {

@@ -87,7 +87,10 @@ impl Broker {
     /// Producers that were cut off send again what has no ack.
     pub fn send_again(&self) {
         let producers = self.outside.producers.borrow().clone();
-        for producer in producers.into_iter().filter(|producer| !producer.borrow().unacked.is_empty()) {
+        let model = self.outside.model.borrow();
+        let works = |id: PartitionId| !model.sick.contains(&id) && !model.shortened.contains(&id);
+        let sends = |producer: &Rc<RefCell<Producer>>| !producer.borrow().unacked.is_empty() && works(producer.borrow().partition);
+        for producer in producers.into_iter().filter(sends) {
             self.spawn(self.clone().produce(producer, 0));
         }
     }

@@ -72,13 +72,15 @@ impl History {
                         self.hit(Hit::CoresChanged);
                     }
                     let opened = self.open(executor, starts)?;
+                    self.config.accept_loss = false;
                     return Ok(opened);
                 }
                 None if limit == STEPS_MAX => return Err("a start without an end".into()),
                 Some(Err(error)) if attempt == ATTEMPTS_MAX => {
                     return Err(format!("the start of {cores} cores fails again and again: {error}"));
                 }
-                Some(Err(error)) if !(faulty || self.full && needs_space) => {
+                // So does what is carried on of a damaged partition.
+                Some(Err(error)) if !(faulty || self.full && (needs_space || self.is_damaged())) => {
                     return Err(format!("the start of {cores} cores failed: {error}"));
                 }
                 _ => {
@@ -125,7 +127,8 @@ impl History {
         for start in &starts {
             for recovered in &start.partitions {
                 let spec = &recovered.spec;
-                if let Some(damage) = &recovered.damage {
+                let is_sick = self.outside.model.borrow().sick.contains(&spec.id);
+                if let Some(damage) = recovered.damage.as_ref().filter(|_| !is_sick) {
                     return Err(format!("{} is refused, although nothing was damaged: {}", spec.directory.display(), damage.what));
                 }
                 exist.insert(spec.id, spec.directory.clone());
@@ -161,8 +164,12 @@ impl History {
             waiting: Rc::new(Cell::new(0)),
         };
         for id in exist.into_keys() {
-            self.compare(&mut executor, &broker, id)?;
+            let is_sick = self.outside.model.borrow().sick.contains(&id);
+            if !is_sick || self.examine(&mut executor, &broker, id)? {
+                self.compare(&mut executor, &broker, id)?;
+            }
         }
+        self.rot.cured.clear();
         self.outside.model.borrow_mut().may_discard = self.full;
         self.outside.model.borrow_mut().stopping = false;
         let model = self.outside.model.borrow();
@@ -229,7 +236,7 @@ impl History {
             partition.open = false;
             return if partition.end() == 0 { Ok(()) } else { Err(context("it held batches, and can't be opened".into())) };
         };
-        if self.clean && offsets.log_end != partition.end() {
+        if self.clean && offsets.log_end != partition.end() && !self.rot.cured.contains(&id) {
             return Err(context(format!("it ends at {}, and at {} before a clean stop", offsets.log_end, partition.end())));
         }
         self.outside.say(|| {

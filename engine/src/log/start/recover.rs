@@ -218,6 +218,7 @@ impl<D: Disk> Recovery<'_, D> {
                 return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
             }
         }
+        let gives_up = self.config.accept_loss || bugs::on(Bug::DamageAsTornEnd);
         let mut starts = Vec::new();
         let walked = image.walk(start, covered, limit, &mut starts, |header, batch| producers.push(header, batch)).await;
         let (mut next, mut stop) = walked.map_err(disk_error(log))?;
@@ -230,7 +231,7 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut scan = match stop {
             None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
-            Some(stop) if self.config.accept_loss => ImageScan { end: next, stop, starts: Vec::new() },
+            Some(stop) if gives_up => ImageScan { end: next, stop, starts: Vec::new() },
             Some(stop) => {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what: no_batch(next.position, stop, covered) });
             }
@@ -249,7 +250,7 @@ impl<D: Disk> Recovery<'_, D> {
         let is_whole = scan.end.next_offset == limit;
         if !is_whole && (limit < i64::MAX || image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))?) {
             let what = no_batch(scan.end.position, scan.stop, vouched);
-            if !self.config.accept_loss {
+            if !gives_up {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
             tracing::warn!("{}: {what}: it is given up", log.display());
