@@ -163,6 +163,11 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
         refused(&["--topics", "__consumer_offsets"], "the broker's own")?;
         let dry = export(ours.data(), &to, &["--dry-run"])?.output_of_success()?;
         ensure!(dry.contains(PLAIN) && !to.exists(), "{dry}");
+        let config = scratch.path().join("thalweg.toml");
+        std::fs::write(&config, "num.partition = 3\n")?;
+        let (warned, known) = (["--dry-run", "--config", text(&config)], "did you mean num.partitions?");
+        let dry = export(ours.data(), &to, &warned)?.output_of_success()?;
+        ensure!(dry.contains(known), "{dry}");
 
         let target = scratch.path().join("target");
         let said = import(ours.data(), &target, &[])?.output_of_failure()?;
@@ -180,6 +185,8 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
         std::fs::write(&log, &bytes)?;
         let said = import(&copy, &target, &["--topics", "codecs"])?.output_of_failure()?;
         ensure!(said.contains("is damaged at byte") && said.contains("--repair"), "{said}");
+        let dry = import(&copy, &target, &[&["--topics", "stamped"][..], &warned].concat())?.output_of_success()?;
+        ensure!(dry.contains(known), "{dry}");
         let said = import(&copy, &target, &["--topics", "stamped,compacted"])?.output_of_success()?;
         ensure!(said.contains("imported into"), "{said}");
         Ok(())

@@ -15,7 +15,7 @@ use super::{
     copy::{self, Reader, Task},
     failed, files,
     groups::Groups,
-    select, space,
+    select, settings, space,
 };
 use crate::{
     catalog::{
@@ -57,7 +57,7 @@ const NAME_LENGTH_MAX: usize = 200;
 pub fn run(args: &ExportArgs) -> Result<()> {
     let cli =
         Cli { data_dir: Some(args.data_dir.clone()), config: args.config.clone(), journal_dir: args.journal_dir.clone(), ..Cli::default() };
-    let config = Config::resolve(&cli)?;
+    let config = settings(&cli)?;
     check_target(&args.to, &args.data_dir)?;
     let source = Stopped::open(&config.log.data_dir, &config.log.journal_dir)?;
     let chosen =
