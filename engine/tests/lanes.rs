@@ -310,6 +310,13 @@ fn a_loss_that_is_accepted_is_cut_off_for_good() {
         damaged[size * 15 + 16] ^= 1;
         std::fs::write(&segment, &damaged).expect("writes");
         lose(path, 15);
+        // What the journal alone had, too.
+        let end = size * 20 + batch(&[0; 600], 1).len() * 10;
+        let kept = std::fs::read(segment.with_extension(format!("log.removed-{}-{end}", size * 15))).expect("is kept");
+        assert!(kept[..size] == damaged[size * 15..size * 16]);
+        let mut offsets = Vec::new();
+        scan(&kept[size..], Scanner::new(0, 16, i32::MIN), |_, header, _| offsets.push(header.base_offset()));
+        assert_eq!(offsets, (16..30).collect::<Vec<_>>());
     }
 }
 

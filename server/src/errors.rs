@@ -42,6 +42,7 @@ pub fn of_log(error: &LogError) -> ResponseError {
         | LogError::Journal { .. }
         | LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
+        | LogError::NoRoomToKeep { .. }
         | LogError::Missing { .. } => ResponseError::KafkaStorageError,
     }
 }

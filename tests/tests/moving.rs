@@ -163,6 +163,11 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
         refused(&["--topics", "__consumer_offsets"], "the broker's own")?;
         let dry = export(ours.data(), &to, &["--dry-run"])?.output_of_success()?;
         ensure!(dry.contains(PLAIN) && !to.exists(), "{dry}");
+        let config = scratch.path().join("thalweg.toml");
+        std::fs::write(&config, "num.partition = 3\n")?;
+        let (warned, known) = (["--dry-run", "--config", text(&config)], "did you mean num.partitions?");
+        let dry = export(ours.data(), &to, &warned)?.output_of_success()?;
+        ensure!(dry.contains(known), "{dry}");
 
         let target = scratch.path().join("target");
         let said = import(ours.data(), &target, &[])?.output_of_failure()?;
@@ -180,6 +185,8 @@ fn what_can_t_be_moved_is_refused_before_anything_is_written() {
         std::fs::write(&log, &bytes)?;
         let said = import(&copy, &target, &["--topics", "codecs"])?.output_of_failure()?;
         ensure!(said.contains("is damaged at byte") && said.contains("--repair"), "{said}");
+        let dry = import(&copy, &target, &[&["--topics", "stamped"][..], &warned].concat())?.output_of_success()?;
+        ensure!(dry.contains(known), "{dry}");
         let said = import(&copy, &target, &["--topics", "stamped,compacted"])?.output_of_success()?;
         ensure!(said.contains("imported into"), "{said}");
         Ok(())
@@ -214,8 +221,16 @@ fn a_partition_that_is_not_whole_in_its_segments_is_not_exported_in_part() {
         ours.stop()?;
         let to = scratch.path().join("out");
         let said = export(ours.data(), &to, &[])?.output_of_failure()?;
-        ensure!(said.contains("was not stopped cleanly") && said.contains("which partition is offline"), "{said}");
+        ensure!(
+            said.contains("was not stopped cleanly") && said.contains(&format!("{PLAIN}-0: ")) && said.contains("--accept-loss"),
+            "{said}"
+        );
+        ensure!(said.contains("has no batch at byte 0") && said.contains(&format!("--topics {MIXED}")), "{said}");
         ensure!(!to.exists(), "nothing is written");
+        // The others are whole.
+        let others = scratch.path().join("others");
+        let said = export(ours.data(), &others, &["--topics", MIXED])?.output_of_success()?;
+        ensure!(said.contains("exported to") && said.contains(MIXED), "{said}");
         std::fs::write(&plain, &whole)?;
         ours.launch()?;
         ours.stop()?;
@@ -225,6 +240,7 @@ fn a_partition_that_is_not_whole_in_its_segments_is_not_exported_in_part() {
         std::fs::File::options().write(true).open(&mixed)?.set_len(0)?;
         let said = export(ours.data(), &to, &[])?.output_of_failure()?;
         ensure!(said.contains("has no batch at byte 0") && said.contains("--accept-loss") && !to.exists(), "{said}");
+        ensure!(said.contains(&format!("{MIXED}-0: ")) && said.contains(&format!("--topics {PLAIN}")), "{said}");
         let said = export(ours.data(), &to, &["--topics", PLAIN, "--dry-run"])?.output_of_success()?;
         ensure!(said.contains(PLAIN), "{said}");
         Ok(())

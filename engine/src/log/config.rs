@@ -27,7 +27,8 @@ pub struct LogConfig {
     pub producer_expiration_ms: i64,
     /// Open sealed segments per core.
     pub open_segments_max: usize,
-    /// Start although the journal is damaged in its middle, or an active segment below its end, losing what is behind the damage.
+    /// Start although the journal is damaged in its middle, or an active segment below its end, losing what is behind the damage. What
+    /// is cut off a segment is kept beside.
     pub accept_loss: bool,
 }
 

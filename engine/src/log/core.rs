@@ -188,6 +188,9 @@ impl<D: Disk> Core<D> {
         if partition.recount(&self.limits) {
             self.admit_waiting();
         }
+        if partition.wants_head() {
+            self.ask_for_switch();
+        }
         if partition.wants_keeping {
             partition.wants_keeping = false;
             self.keeper.soon(partition.spec.id);

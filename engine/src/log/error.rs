@@ -46,6 +46,19 @@ pub enum LogError {
         /// The segment or directory.
         path: PathBuf,
     },
+    /// What an accepted loss would cut off has no place beside.
+    #[error(
+        "there is no room for {path}, where the {bytes} bytes that --accept-loss cuts off are to be kept ({source}): nothing was cut off. Make \
+         room on its filesystem, and start again"
+    )]
+    NoRoomToKeep {
+        /// The file that was to hold them.
+        path: PathBuf,
+        /// How many they are.
+        bytes: u64,
+        /// The disk's word.
+        source: io::Error,
+    },
     /// More partitions than the journal can checkpoint.
     #[error("{partitions} partitions on one core need --journal-size {needed_bytes} or more")]
     JournalTooSmall {

@@ -130,6 +130,8 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
     core.run_bytes.set(0);
     let (mut lines, mut items) = (Vec::new(), Vec::new());
     let mut offline_bytes = 0;
+    // What is dropped while the head is written, it still vouches for.
+    let mut discards = Vec::new();
     for slot in core.slots.borrow_mut().values_mut() {
         match slot {
             Slot::Closed(unopened) => {
@@ -140,6 +142,7 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
             Slot::Open(partition) => {
                 partition.producers.expire(core.limits.now_ms.get(), core.limits.producer_expiration_ms);
                 lines.push(partition.line());
+                discards.push((partition.spec.id, partition.discards()));
                 partition.head_items(&core.limits, &mut items);
                 if partition.offline.is_some() {
                     offline_bytes += partition.progress.carried_bytes();
@@ -156,6 +159,15 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
     for line in &lines {
         if let Some(Slot::Open(partition)) = slots.get_mut(&line.partition) {
             partition.journal_base = line.segment_base;
+        }
+    }
+    for (id, before) in discards {
+        if let Some(Slot::Open(partition)) = slots.get_mut(&id)
+            && partition.discards() == before
+            && partition.progress.is_vouched_above()
+        {
+            partition.progress.head_is_durable();
+            core.settle(partition);
         }
     }
     if parks {

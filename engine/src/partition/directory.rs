@@ -15,6 +15,7 @@ use crate::{
     segment::{FileKind, PARTITION_METADATA, PartitionFiles, decode_metadata, encode_metadata, file_name},
 };
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -142,11 +143,29 @@ pub async fn evict<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: 
     if found.mark.is_some() || (found.topic_id.is_none() && !found.has_data()) {
         return remove(disk, data_dir, directory).await;
     }
-    let id = found.topic_id.map_or_else(|| "unknown".to_owned(), |id| id.simple().to_string());
-    let stray = data_dir.join(format!("{}.{id}-stray", directory.display()));
+    let stray = set_aside(disk, data_dir, directory, found).await?;
     tracing::warn!("{} belongs to another topic; it is kept as {}", data_dir.join(directory).display(), stray.display());
+    Ok(())
+}
+
+/// Gives a directory a name that no start takes for a partition's, durably: `NAME.ID-stray`, with the topic's id, as a Kafka does.
+///
+/// # Errors
+/// The disk's.
+pub async fn set_aside<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: &Directory) -> io::Result<PathBuf> {
+    let id = found.topic_id.map_or_else(|| "unknown".to_owned(), |id| id.simple().to_string());
+    let taken: BTreeSet<String> = disk.list(data_dir).await?.into_iter().map(|entry| entry.name).collect();
+    let mut name = format!("{}.{id}-stray", directory.display());
+    for number in 1.. {
+        if !taken.contains(&name) {
+            break;
+        }
+        name = format!("{}.{id}.{number}-stray", directory.display());
+    }
+    let stray = data_dir.join(name);
     disk.rename(&data_dir.join(directory), &stray).await?;
-    disk.sync_dir(data_dir).await
+    disk.sync_dir(data_dir).await?;
+    Ok(stray)
 }
 
 /// Times that a directory is emptied: a reader that is under way may store an index in it once more.

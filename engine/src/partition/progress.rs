@@ -53,6 +53,9 @@ pub struct Progress {
     /// Blocks below this may hold bytes of discarded batches: new ones go through the journal until they are covered, durably. The
     /// journal's head may vouch for what was there before, and a start goes by that until an entry says otherwise.
     stale_until: u64,
+    /// The journal vouches for bytes above the end, those of a batch whose rest was dropped or never came, and perhaps only the segment
+    /// has them: until an entry or a head says otherwise, a start that doesn't find them there takes that for damage.
+    is_vouched_above: bool,
 }
 
 impl Progress {
@@ -64,7 +67,8 @@ impl Progress {
         assert!(flushed <= end, "flushed {flushed} of {end}");
         let journaled: VecDeque<_> = unmoved.into_iter().map(|(start, end)| (block_floor(start), end)).collect();
         let stale_until = if stale_until > end { stale_until } else { 0 };
-        Progress { end, taken: end, durable: end, flushed, journaled, frame: None, run: None, stale_until }
+        let is_vouched_above = stale_until > end;
+        Progress { end, taken: end, durable: end, flushed, journaled, frame: None, run: None, stale_until, is_vouched_above }
     }
 
     /// Behind the last appended byte.
@@ -113,6 +117,17 @@ impl Progress {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.is_idle() && self.durable == self.end
+    }
+
+    /// True if nothing behind the end may be cut off the segment before a head is written.
+    #[must_use]
+    pub fn is_vouched_above(&self) -> bool {
+        self.is_vouched_above
+    }
+
+    /// A head that was made of this state is durable: it vouches for nothing above the end.
+    pub fn head_is_durable(&mut self) {
+        self.is_vouched_above = false;
     }
 
     /// Bytes were appended.
@@ -251,7 +266,11 @@ impl Progress {
                 run.entry = EndEntry::Durable;
                 self.finish_run();
             }
-            _ => self.durable = self.durable.max(end),
+            _ => {
+                self.durable = self.durable.max(end);
+                // It begins at or below where the dropped ones began, and takes their place.
+                self.is_vouched_above = false;
+            }
         }
     }
 
@@ -304,6 +323,7 @@ impl Progress {
     pub fn discard(&mut self, end: u64, submitted: u64) {
         assert!(self.is_idle() && end <= self.taken, "no discard to {end}: {self:?}");
         self.stale_until = self.stale_until.max(self.taken).max(submitted);
+        self.is_vouched_above |= self.taken > end;
         if self.stale_until <= end {
             self.stale_until = 0;
         }
@@ -348,6 +368,7 @@ mod tests {
     #[test]
     fn where_the_head_vouches_for_a_batch_that_never_came_no_run_goes_first() {
         let mut progress = Progress::new(0, 0, [], 3 * BLOCK);
+        assert!(progress.is_vouched_above());
         progress.append(8 * BLOCK);
         assert!(!progress.bulk_is_due(BLOCK));
         assert_eq!(progress.take_for_journal(2 * BLOCK, BLOCK), Some((0, 2 * BLOCK)));
@@ -450,9 +471,11 @@ mod tests {
         // The batch that the run cut began at 100,000.
         progress.discard(100_000, 131_072);
         assert_eq!((progress.end(), progress.durable(), progress.flushed()), (100_000, 100_000, 100_000));
+        assert!(progress.is_vouched_above(), "half of a batch was durable");
         progress.append(100_000);
         assert!(!progress.bulk_is_due(BULK));
         assert_eq!(journal(&mut progress), Some((98_304, 200_000)));
+        assert!(!progress.is_vouched_above(), "the entry takes its place");
         progress.append(100_000);
         assert!(progress.bulk_is_due(BULK));
     }

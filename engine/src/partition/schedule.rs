@@ -69,6 +69,12 @@ impl<D: Disk> Partition<D> {
         self.stretches.len() > 1 || self.is_closing
     }
 
+    /// True if the active segment is to be cut to its end, and the journal still vouches for bytes behind that: a head must come first.
+    #[must_use]
+    pub fn wants_head(&self) -> bool {
+        self.must_empty() && self.progress.is_vouched_above() && self.offline.is_none() && !self.is_deleted
+    }
+
     /// What the journal holds moves to the segment in runs of at least so many bytes.
     fn move_bytes_min(&self, limits: &Limits) -> u64 {
         if limits.is_pressed() || self.must_empty() { BLOCK } else { limits.bulk_bytes_min }
@@ -138,7 +144,7 @@ impl<D: Disk> Partition<D> {
 
     fn next_seal(&mut self) -> Option<Job> {
         let is_whole = self.progress.is_settled() && self.progress.flushed() == self.progress.end() && self.jobs.is_idle();
-        if !is_whole || !self.may_take_space() {
+        if !is_whole || !self.may_take_space() || self.progress.is_vouched_above() {
             return None;
         }
         let job = match (self.stretches.len() > 1, self.is_closing) {

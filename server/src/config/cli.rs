@@ -69,6 +69,7 @@ pub struct Cli {
     #[arg(long)]
     pub allow_buffered: bool,
     /// Start although the journal, or the active segment of a partition, is damaged, and cut off what is behind the damage.
+    /// What is cut off a segment is kept beside.
     #[arg(long)]
     pub accept_loss: bool,
     /// Where /metrics (Prometheus) and /health are served, or `off` [default: 127.0.0.1:9644; if that is taken, the broker
@@ -90,7 +91,7 @@ pub enum Command {
 }
 
 const EXPORT_HELP: &str = "\
-The data directory must have been stopped cleanly (SIGTERM); nothing in it is changed. What is written to DIR:
+The data directory must have been stopped (SIGTERM); nothing in it is changed. What is written to DIR:
 
   partitions/orders-0/*.log ...   to be laid into a Kafka's log directory
   groups/billing.csv              what kafka-consumer-groups.sh reads

@@ -18,8 +18,19 @@ mod select;
 mod space;
 mod walk;
 
-use crate::lock::Lock;
+use crate::{
+    config::{Cli, Config},
+    lock::Lock,
+};
 use std::{io, path::Path};
+
+/// The broker's settings. What the operator should know of them is told, as by its start.
+fn settings(cli: &Cli) -> anyhow::Result<Config> {
+    crate::start::init_log(Some("warn"))?;
+    let config = Config::resolve(cli)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(config)
+}
 
 /// The lock of a source, of which nothing is changed.
 fn lock(source: &Path) -> anyhow::Result<Lock> {

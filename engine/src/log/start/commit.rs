@@ -15,7 +15,7 @@ use crate::{
     kafka::CLEAN_SHUTDOWN,
     partition::{
         Recovered,
-        directory::{self, log_path},
+        directory::{self, Directory, log_path},
         head::recovered_items,
     },
     segment::{parse_directory_name, remove_segment},
@@ -187,16 +187,8 @@ async fn remove_scratch<D: Disk>(disk: &D, config: &LogConfig) -> Result<(), Log
 
 /// Removes directories that Thalweg made for partitions that the catalog no longer has: deletions that a crash cut short.
 async fn remove_unknown<'a, D: Disk>(disk: &D, config: &LogConfig, known: impl Iterator<Item = &'a Recovered>) -> Result<(), LogError> {
-    let known: BTreeSet<&PathBuf> = known.map(|recovered| &recovered.spec.directory).collect();
-    let entries = disk.list(&config.data_dir).await.map_err(disk_error(&config.data_dir))?;
-    for entry in entries.into_iter().filter(|entry| entry.is_dir && parse_directory_name(&entry.name).is_some()) {
-        let name = PathBuf::from(&entry.name);
-        if known.contains(&name) {
-            continue;
-        }
+    for (name, found) in unknown(disk, config, known).await? {
         let path = config.data_dir.join(&name);
-        let found = directory::read(disk, &path).await.map_err(disk_error(&path))?;
-        let Some(found) = found else { continue };
         if found.mark.is_some() {
             directory::remove(disk, &config.data_dir, &name).await.map_err(disk_error(&path))?;
         } else if found.topic_id.is_none() && found.files.segments.is_empty() {
@@ -206,6 +198,47 @@ async fn remove_unknown<'a, D: Disk>(disk: &D, config: &LogConfig, known: impl I
         }
     }
     Ok(())
+}
+
+/// Sets aside what [`remove_unknown`] would remove, if it holds data: where a loss is accepted, it may be the catalog that has lost
+/// something.
+pub(super) async fn set_aside_unknown<'a, D: Disk>(
+    disk: &D,
+    config: &LogConfig,
+    known: impl Iterator<Item = &'a Recovered>,
+) -> Result<(), LogError> {
+    for (name, found) in unknown(disk, config, known).await?.into_iter().filter(|(_, found)| found.mark.is_some() && found.has_data()) {
+        let path = config.data_dir.join(&name);
+        let stray = directory::set_aside(disk, &config.data_dir, &name, &found).await.map_err(disk_error(&path))?;
+        tracing::warn!(
+            "{} is not in the catalog; since a loss is accepted it is kept as {}. Remove it if its topic was deleted",
+            path.display(),
+            stray.display()
+        );
+    }
+    Ok(())
+}
+
+/// Directories of partitions that the catalog does not have.
+async fn unknown<'a, D: Disk>(
+    disk: &D,
+    config: &LogConfig,
+    known: impl Iterator<Item = &'a Recovered>,
+) -> Result<Vec<(PathBuf, Directory)>, LogError> {
+    let known: BTreeSet<&PathBuf> = known.map(|recovered| &recovered.spec.directory).collect();
+    let entries = disk.list(&config.data_dir).await.map_err(disk_error(&config.data_dir))?;
+    let mut unknown = Vec::new();
+    for entry in entries.into_iter().filter(|entry| entry.is_dir && parse_directory_name(&entry.name).is_some()) {
+        let name = PathBuf::from(&entry.name);
+        if known.contains(&name) {
+            continue;
+        }
+        let path = config.data_dir.join(&name);
+        if let Some(found) = directory::read(disk, &path).await.map_err(disk_error(&path))? {
+            unknown.push((name, found));
+        }
+    }
+    Ok(unknown)
 }
 
 /// Step 6: the superblock that commits a start.

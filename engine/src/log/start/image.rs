@@ -1,7 +1,7 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{HEADER_BYTES, Header, Scanner, Step, Stop, crc},
+    batch::{HEADER_BYTES, Header, MAGIC, MAGIC_AT, Scanner, Step, Stop, crc},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
     journal::Entry,
@@ -16,7 +16,8 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK));
 /// A segment's file and what the journal knows of it.
 pub(super) struct Image<'a, D: Disk> {
     disk: &'a D,
-    file: D::File,
+    /// `None` if only the journal has anything of it.
+    file: Option<D::File>,
     entries: Vec<&'a Entry>,
     file_bytes: u64,
     bytes: u64,
@@ -41,15 +42,31 @@ impl<'a, D: Disk> Image<'a, D> {
     pub(super) async fn open(disk: &'a D, path: &Path, entries: Vec<&'a Entry>, bytes_max: u64) -> io::Result<Self> {
         let file = disk.open(path, Open::Existing).await?;
         let file_bytes = disk.size(&file).await?;
-        let entries_end = entries.iter().map(|entry| u64::from(entry.position) + entry.bytes.len() as u64).max().unwrap_or(0);
+        Ok(Image::new(disk, Some(file), entries, file_bytes, file_bytes.min(bytes_max)))
+    }
+
+    /// A segment whose file is gone.
+    pub(super) fn of_journal(disk: &'a D, entries: Vec<&'a Entry>) -> Self {
+        Image::new(disk, None, entries, 0, 0)
+    }
+
+    fn new(disk: &'a D, file: Option<D::File>, entries: Vec<&'a Entry>, file_bytes: u64, counted: u64) -> Self {
         // Positions are 32 bits wide.
-        let bytes = file_bytes.min(bytes_max).max(entries_end).min(u64::from(u32::MAX));
-        Ok(Image { disk, file, entries, file_bytes, bytes, window: 0, ahead: BLOCK, segment: Vec::new(), image: Vec::new() })
+        let bytes = counted.max(entries_end(&entries)).min(u64::from(u32::MAX));
+        Image { disk, file, entries, file_bytes, bytes, window: 0, ahead: BLOCK, segment: Vec::new(), image: Vec::new() }
     }
 
     /// The size of its file in bytes.
     pub(super) fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// Behind the last byte that was acked, or may have been, as far as it is there. `vouched` is what [`vouched`] says.
+    ///
+    /// [`vouched`]: crate::journal::vouched
+    pub(super) fn acked_end(&self, vouched: u64) -> u64 {
+        // The last run's end entry lies where its bytes end, and no entry may have followed it.
+        entries_end(&self.entries).max(vouched).min(self.bytes)
     }
 
     /// Makes durable what its file shows below `end` and the image agrees with; all that is below `flushed` was so before.
@@ -58,11 +75,12 @@ impl<'a, D: Disk> Image<'a, D> {
         let end = end.min(self.file_bytes) / BLOCK * BLOCK;
         let mut at = flushed / BLOCK * BLOCK;
         let (differ, _) = self.differences(end).await?;
+        let Some(file) = &self.file else { return Ok(()) };
         for range in differ.iter().map(|range| u64::from(range.start)..u64::from(range.end)).chain(std::iter::once(end..end)) {
-            rewrite(self.disk, &self.file, at, range.start.max(at)).await?;
+            rewrite(self.disk, file, at, range.start.max(at)).await?;
             at = at.max(range.end);
         }
-        self.disk.flush(&self.file).await
+        self.disk.flush(file).await
     }
 
     /// Loads `length` bytes from `position` on, as far as there are any.
@@ -76,8 +94,9 @@ impl<'a, D: Disk> Image<'a, D> {
             let wanted = (end - self.window).max(self.ahead).next_multiple_of(BLOCK) as usize;
             self.segment.clear();
             while self.segment.len() < wanted && self.window + (self.segment.len() as u64) < self.file_bytes {
+                let Some(file) = &self.file else { break };
                 let at = self.window + self.segment.len() as u64;
-                let part = self.disk.read(&self.file, at, (wanted - self.segment.len()).min(1 << 20)).await?;
+                let part = self.disk.read(file, at, (wanted - self.segment.len()).min(1 << 20)).await?;
                 if part.is_empty() {
                     break;
                 }
@@ -195,6 +214,43 @@ impl<'a, D: Disk> Image<'a, D> {
         }))
     }
 
+    /// The first and the last offset of the whole batches between `from` and `end`, whatever lies between them; `None` if there is no
+    /// whole one.
+    pub(super) async fn offsets(&mut self, from: Scanner, end: u64) -> io::Result<Option<(i64, i64)>> {
+        let (mut at, mut next_offset) = (from.position, from.next_offset);
+        let mut found: Option<(i64, i64)> = None;
+        while at + HEADER_BYTES as u64 <= end {
+            let range = self.load(at, WINDOW_BYTES.min(end - at)).await?;
+            let window = &self.image[range];
+            // Among bytes that are no batch many could be a header, but for the offset: a segment's are within 2^31.
+            let begins = |from: &usize| {
+                let (position, rest) = (at + *from as u64, &window[*from..]);
+                rest[MAGIC_AT] == MAGIC as u8
+                    && match Scanner::new(position, next_offset, i32::MIN).step_header(rest, end - position) {
+                        Step::Batch(header) => header.base_offset() - next_offset <= i64::from(i32::MAX),
+                        _ => false,
+                    }
+            };
+            let last = window.len() - HEADER_BYTES;
+            let Some(candidate) = (0..=last).find(begins) else {
+                at += last as u64 + 1;
+                continue;
+            };
+            at += candidate as u64;
+            let size = Header::read(&window[candidate..]).map_or(HEADER_BYTES, |header| header.size()) as u64;
+            let bytes = self.bytes(at..(at + size).min(end)).await?;
+            let mut scanner = Scanner::new(at, next_offset, i32::MIN);
+            match scanner.step(&bytes, bytes.len() as u64) {
+                Step::Batch(header) => {
+                    found = Some((found.map_or(header.base_offset(), |(first, _)| first), header.last_offset()));
+                    (at, next_offset) = (scanner.position, scanner.next_offset);
+                }
+                _ => at += 1,
+            }
+        }
+        Ok(found)
+    }
+
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came
     /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
     /// damaged there; false, that not even the batch is there that the index knows.
@@ -256,6 +312,11 @@ impl<'a, D: Disk> Image<'a, D> {
         }
         merged
     }
+}
+
+/// Behind the last byte that an entry names.
+fn entries_end(entries: &[&Entry]) -> u64 {
+    entries.iter().map(|entry| u64::from(entry.position) + entry.bytes.len() as u64).max().unwrap_or(0)
 }
 
 /// Adds a range behind the others, joining it to the last if they touch.

@@ -1,12 +1,14 @@
 //! The start of all cores together: what it recovers is committed by one superblock. The steps, in order:
 //!
 //! 1. and 2. `journals`: superblock, and of each core's two files the one that counts;
-//! 3. and 4. `recover`, with `image`, `producers` and, for directories of a Kafka, `takeover`: each partition's end;
+//! 3. and 4. `recover`, with `image`, `producers` and, for directories of a Kafka, `takeover`: each partition's end; `keep` what a loss
+//!    that is accepted cuts off;
 //! 5. to 7. `commit`: heads, superblock, and what is cut afterwards.
 
 mod commit;
 mod image;
 mod journals;
+mod keep;
 mod producers;
 mod recover;
 mod takeover;
@@ -32,7 +34,7 @@ use recover::{Cut, Depth, Outcome, Recovery, disk_error};
 use std::path::Path;
 
 /// A start under way. Before [`Start::finish`] has committed, nothing of the old state was changed: it can fail and be
-/// repeated at any point.
+/// repeated at any point. (With an accepted loss files were added beside, and directories that nobody knows were renamed.)
 pub struct Start<D: Disk> {
     disk: D,
     config: LogConfig,
@@ -126,6 +128,10 @@ impl<D: Disk> Start<D> {
         let leader_epoch = 1 + all().map(|outcome| outcome.epoch).chain([epoch, floor]).max().unwrap_or(-1);
         let highest_producer_id = all().map(|outcome| outcome.producer_id).max().unwrap_or(-1);
         append(&config, &mut of_cores[0][0], &added, leader_epoch);
+        if config.accept_loss {
+            // Before the commit: the start after it removes what the catalog doesn't know.
+            commit::set_aside_unknown(&disk, &config, of_cores.iter().flatten().map(|outcome| &outcome.recovered)).await?;
+        }
 
         let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
         let mut positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;

@@ -5,6 +5,7 @@ use super::{
     super::{LogConfig, LogError},
     image::{Image, Scanned as ImageScan, push_range},
     journals::Journaled,
+    keep::keep,
     producers::Producers,
     takeover,
 };
@@ -114,15 +115,17 @@ impl<D: Disk> Recovery<'_, D> {
     /// of it is there, and that loss is accepted.
     async fn known(&self, spec: &PartitionSpec, journaled: &Journaled, depth: Depth) -> Result<Option<Outcome>, LogError> {
         let path = self.config.data_dir.join(&spec.directory);
-        let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
-        let Some(found) = found.filter(|found| self.is_its_own(found, spec)) else {
-            if self.config.accept_loss {
-                return Ok(None);
-            }
-            return Err(LogError::Missing { path });
-        };
         let line = journaled.line.unwrap_or(no_line(spec.id));
         let bases = named_segments(&line, journaled);
+        let found = directory::read(self.disk, &path).await.map_err(disk_error(&path))?;
+        let found = match found {
+            Some(found) if self.is_its_own(&found, spec) => found,
+            other if self.config.accept_loss => {
+                self.give_up_directory(spec, other, &bases, &line, journaled).await?;
+                return Ok(None);
+            }
+            _ => return Err(LogError::Missing { path }),
+        };
         // A first frame names a segment only after the one before was cut and flushed: where no frame names it, nothing in
         // it was acked.
         let segments = found.files.segments.iter().map(|segment| segment.base_offset);
@@ -136,6 +139,7 @@ impl<D: Disk> Recovery<'_, D> {
             let log = log_path(&path, base);
             let Some(mut image) = self.image(&log, base, &line, journaled).await? else {
                 // The loss was accepted.
+                self.give_up_segments(&path, &bases[at..], &line, journaled).await?;
                 if at == 0 {
                     return Ok(None);
                 }
@@ -156,15 +160,16 @@ impl<D: Disk> Recovery<'_, D> {
                 index = load_indexes(self.disk, &path, &line, i64::MAX).await.map_err(disk_error(&path))?.offsets;
             }
             let covered = if base == line.segment_base && !is_checked { covered(&line, journaled) } else { 0 };
-            let of_segment = journaled.entries.iter().filter(|entry| entry.segment_base == base).map(Entry::extent);
-            let vouched = vouched(if base == line.segment_base { line.flushed } else { 0 }, of_segment);
-            let scan = self.scan(&mut image, &log, next, Bounds { covered, vouched, limit }, &mut index, producers).await?;
+            let vouched = vouched_in(base, &line, journaled);
+            let (scan, lost) = self.scan(&mut image, &log, next, Bounds { covered, vouched, limit }, &mut index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { flushed_before_entries(&line, journaled) } else { 0 };
-            if base == line.segment_base && scan.end.position < from {
-                let Scanner { position, next_offset, .. } = scan.end;
-                tracing::warn!("{}: what was behind byte {position} is given up; offset {next_offset} is the next one", log.display());
+            // A batch begins where the line says, so all before it are whole.
+            let is_below = base == line.segment_base && scan.end.position < from && scan.end.next_offset != limit;
+            let lost = lost.or_else(|| is_below.then(|| no_batch(scan.end.position, scan.stop, from)));
+            if let Some(what) = lost {
+                self.give_up(&mut image, &log, &what, scan.end, vouched).await?;
             }
             if scan.end.position > flushed {
                 self.settle(&mut image, if is_sealed { scan.end.position } else { flushed }, scan.end.position)
@@ -174,6 +179,7 @@ impl<D: Disk> Recovery<'_, D> {
             next = Scanner { position: 0, ..scan.end };
             active = Some((image, scan, index, base, log));
             if next.next_offset != limit {
+                self.give_up_segments(&path, &bases[at + 1..], &line, journaled).await?;
                 leftovers.extend(&bases[at + 1..]);
                 break;
             }
@@ -190,7 +196,7 @@ impl<D: Disk> Recovery<'_, D> {
 
     /// The image of a segment; `None` if it is not there and that loss is accepted.
     async fn image<'i>(&'i self, log: &Path, base: i64, line: &Line, journaled: &'i Journaled) -> Result<Option<Image<'i, D>>, LogError> {
-        let entries: Vec<&Entry> = journaled.entries.iter().filter(|entry| entry.segment_base == base).collect();
+        let entries = of_segment(base, journaled);
         // Without entries nothing beyond the flushed end was acked.
         let bytes_max = if journaled.entries.is_empty() { u64::from(line.flushed) } else { u64::MAX };
         match Image::open(self.disk, log, entries, bytes_max).await {
@@ -202,7 +208,7 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// Scans one segment of a partition from where the line says, up to the offset that begins the next one. Of what is `covered`
-    /// the headers are enough: it is durable.
+    /// the headers are enough: it is durable. Also says what is wrong where it ended, if that is a loss that was accepted.
     async fn scan(
         &self,
         image: &mut Image<'_, D>,
@@ -211,11 +217,12 @@ impl<D: Disk> Recovery<'_, D> {
         Bounds { covered, vouched, limit }: Bounds,
         index: &mut OffsetIndex,
         producers: &mut Producers,
-    ) -> Result<ImageScan, LogError> {
+    ) -> Result<(ImageScan, Option<String>), LogError> {
+        let no_end = || format!("no batch ends at byte {}, where the journal says that one does", start.position);
         if self.config.accept_loss && start.position > 0 {
             let end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
             if end.position != start.position {
-                return Ok(ImageScan { end, stop: Stop::End, starts: Vec::new() });
+                return Ok((ImageScan { end, stop: Stop::End, starts: Vec::new() }, Some(no_end())));
             }
         }
         let gives_up = self.config.accept_loss || bugs::on(Bug::DamageAsTornEnd);
@@ -242,10 +249,10 @@ impl<D: Disk> Recovery<'_, D> {
             // Only the batches before say which offset comes next.
             scan.end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
             if scan.end.position != start.position {
-                let what = format!("no batch ends at byte {}, where the journal says that one does", start.position);
-                return Err(LogError::Damaged { path: log.to_path_buf(), what });
+                return Err(LogError::Damaged { path: log.to_path_buf(), what: no_end() });
             }
         }
+        let mut lost = None;
         // No frame names a segment before the one in front of it is whole, and flushed.
         let is_whole = scan.end.next_offset == limit;
         if !is_whole && (limit < i64::MAX || image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))?) {
@@ -253,12 +260,79 @@ impl<D: Disk> Recovery<'_, D> {
             if !gives_up {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
-            tracing::warn!("{}: {what}: it is given up", log.display());
+            lost = Some(what);
         }
         if !scan.stop.is_end() {
             tracing::debug!("{} ends at byte {}: {}", log.display(), scan.end.position, scan.stop);
         }
-        Ok(scan)
+        Ok((scan, lost))
+    }
+
+    /// A loss is accepted: what lies behind `end` in a segment and was acked, or may have been, is kept beside before the commit cuts
+    /// it off.
+    async fn give_up(&self, image: &mut Image<'_, D>, log: &Path, what: &str, end: Scanner, vouched: u64) -> Result<(), LogError> {
+        let Scanner { position, next_offset, .. } = end;
+        let range = position..image.acked_end(vouched).max(position);
+        if range.is_empty() {
+            tracing::warn!("{}: {what}. Offsets from {next_offset} on are gone, and nothing is there to be kept", log.display());
+            return Ok(());
+        }
+        let whole = match image.offsets(end, range.end).await.map_err(disk_error(log))? {
+            Some((first, last)) => format!("whole batches with offsets {first} to {last} among them"),
+            None => "no whole batch among them".to_owned(),
+        };
+        let kept = keep(self.disk, image, log, range.clone()).await?;
+        tracing::warn!(
+            "{}: {what}. Offsets from {next_offset} on are cut off; {} bytes, from byte {} to {}, {whole}, are kept in {}",
+            log.display(),
+            range.end - range.start,
+            range.start,
+            range.end,
+            kept.display()
+        );
+        Ok(())
+    }
+
+    /// The same for whole segments, those without a file too.
+    async fn give_up_segments(&self, directory: &Path, bases: &[i64], line: &Line, journaled: &Journaled) -> Result<(), LogError> {
+        for &base in bases {
+            let log = log_path(directory, base);
+            let (mut image, from, what) = match self.image(&log, base, line, journaled).await? {
+                Some(image) => (image, 0, "what comes before it is not whole"),
+                None => {
+                    let entries = of_segment(base, journaled);
+                    let from = entries.iter().map(|entry| entry.position).min().unwrap_or(0);
+                    (Image::of_journal(self.disk, entries), from, "it is missing")
+                }
+            };
+            let start = Scanner::new(u64::from(from), base, i32::MIN);
+            self.give_up(&mut image, &log, what, start, vouched_in(base, line, journaled)).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for a partition without a directory of its own. One that says to be another topic's stays, under another name: it may
+    /// be that file which is damaged.
+    async fn give_up_directory(
+        &self,
+        spec: &PartitionSpec,
+        found: Option<Directory>,
+        bases: &[i64],
+        line: &Line,
+        journaled: &Journaled,
+    ) -> Result<(), LogError> {
+        let data_dir = &self.config.data_dir;
+        let path = data_dir.join(&spec.directory);
+        if let Some(found) = found.filter(|found| found.topic_id.is_some() || found.has_data()) {
+            let stray = directory::set_aside(self.disk, data_dir, &spec.directory, &found).await.map_err(disk_error(&path))?;
+            tracing::warn!("{} does not say that it is this topic's; it is kept as {}", path.display(), stray.display());
+        }
+        if journaled.entries.iter().all(|entry| entry.bytes.is_empty()) {
+            return Ok(());
+        }
+        self.disk.create_dir(&path).await.map_err(disk_error(&path))?;
+        self.disk.sync_dir(data_dir).await.map_err(disk_error(data_dir))?;
+        self.give_up_segments(&path, bases, line, journaled).await
     }
 
     /// Step 4: what the scan read beyond the flushed end may sit in the device's cache only, or, after a flush that failed,
@@ -329,6 +403,17 @@ fn named_segments(line: &Line, journaled: &Journaled) -> Vec<i64> {
     // Segments wholly below the log start may be gone, and none of their bytes is needed.
     let first = bases.iter().rposition(|base| *base <= journaled.log_start).unwrap_or(0);
     bases.split_off(first)
+}
+
+/// The entries of a segment, in order.
+fn of_segment(base: i64, journaled: &Journaled) -> Vec<&Entry> {
+    journaled.entries.iter().filter(|entry| entry.segment_base == base).collect()
+}
+
+/// What [`vouched`] says of a segment.
+fn vouched_in(base: i64, line: &Line, journaled: &Journaled) -> u64 {
+    let flushed = if base == line.segment_base { line.flushed } else { 0 };
+    vouched(flushed, of_segment(base, journaled).into_iter().map(Entry::extent))
 }
 
 /// Up to here the bytes of the line's segment are those of acked batches, the last one maybe in part: what was flushed, what the head

@@ -303,6 +303,116 @@ fn a_missing_segment_is_refused_unless_loss_is_accepted() {
             let accepting = LogConfig { accept_loss: true, ..config() };
             let started = Start::read(&disk, &accepting, 3).await.expect("reads").finish(1, vec![spec(1, 0)], 0).await.expect("starts");
             assert_eq!(started[0].partitions[1].line.flushed, 0);
+            assert_eq!(kept(&disk), [batch(0, 1, b"acked")], "what the journal has of it");
+        }
+    };
+    run(&disk, program);
+}
+
+/// A start that accepts a loss.
+async fn accept(disk: &SimDisk, specs: Vec<PartitionSpec>, random: u64) -> Result<Vec<CoreStart>, LogError> {
+    Start::read(disk, &LogConfig { accept_loss: true, ..config() }, random).await?.finish(1, specs, 0).await
+}
+
+/// What is kept beside of partition 1.
+fn kept(disk: &SimDisk) -> Vec<Vec<u8>> {
+    let directory = Path::new("/data/t-1");
+    let names = disk.names(directory).into_iter().filter(|name| name.contains(".log.removed-") && !name.ends_with(".tmp"));
+    names.map(|name| disk.peek(&directory.join(name)).expect("is there")).collect()
+}
+
+/// A whole batch of partition 1, then one that its line vouches for and that is damaged, then one in the journal only. Returns the
+/// first, and the bytes of the others.
+fn damage(disk: &SimDisk) -> (Vec<u8>, Vec<u8>) {
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let [first, mut second, third] = [0, 1, 2].map(|offset| batch(offset, 1, &[offset as u8; 5_000]));
+            second[16] ^= 1;
+            let segment = [&first[..], &second[..]].concat();
+            write_whole(&disk, &log_path(Path::new("/data/t-1"), 0), &segment).await.expect("writes");
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            (lines[1].flushed, lines[1].batch_start) = (segment.len() as u32, segment.len() as u32);
+            writer.switch(&lines, &[]).await.expect("head");
+            writer.frame(&[entry(1, segment.len() as u32, &third)]).await.expect("frame");
+            (first, [second, third].concat())
+        }
+    };
+    run(disk, program)
+}
+
+#[test]
+fn what_an_accepted_loss_cuts_off_is_kept_or_the_start_refuses() {
+    let disk = disk();
+    let (first, lost) = damage(&disk);
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let log = log_path(Path::new("/data/t-1"), 0);
+            let before = disk.peek(&log);
+            disk.set_free_blocks(Some(0));
+            assert!(matches!(accept(&disk, vec![spec(1, 0)], 2).await, Err(LogError::NoRoomToKeep { .. })));
+            assert!(disk.peek(&log) == before && kept(&disk).is_empty(), "nothing was cut off");
+            disk.set_free_blocks(None);
+            let started = accept(&disk, vec![spec(1, 0)], 3).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (1, first));
+            assert_eq!(kept(&disk), [lost]);
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn wherever_a_start_that_accepts_a_loss_is_cut_off_everything_is_there_or_kept() {
+    for steps in (1..).step_by(3) {
+        let disk = disk();
+        let (first, lost) = damage(&disk);
+        let mut executor = Executor::new(&disk, 11);
+        let accepting = executor.spawn({
+            let disk = disk.clone();
+            async move { accept(&disk, vec![spec(1, 0)], 2).await.map(drop) }
+        });
+        for _ in 0..steps {
+            if !executor.step() {
+                break;
+            }
+        }
+        let done = accepting.take();
+        drop(executor);
+        disk.crash();
+        let program = {
+            let disk = disk.clone();
+            async move {
+                let mut started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
+                if started[0].partitions[1].damage.is_some() {
+                    started = accept(&disk, vec![spec(1, 0)], 4).await.expect("the same again");
+                }
+                assert_eq!(image(&disk, &started, 1).await, (1, first), "after {steps} steps");
+                assert_eq!(kept(&disk), [lost], "after {steps} steps");
+            }
+        };
+        run(&disk, program);
+        if done.is_some() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn with_loss_accepted_a_directory_that_the_catalog_does_not_know_is_set_aside() {
+    let disk = disk();
+    damage(&disk);
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let before = disk.peek(&log_path(Path::new("/data/t-1"), 0));
+            accept(&disk, Vec::new(), 2).await.expect("starts");
+            let names = disk.names(Path::new("/data"));
+            let stray = names.iter().find(|name| name.starts_with("t-1.") && name.ends_with("-stray")).expect("is there");
+            assert_eq!(disk.peek(&log_path(&Path::new("/data").join(stray), 0)), before);
+            assert!(!names.iter().any(|name| name == "t-1"));
         }
     };
     run(&disk, program);

@@ -15,7 +15,7 @@ use super::{
     copy::{self, Reader, Task},
     failed, files,
     groups::Groups,
-    select, space,
+    select, settings, space,
 };
 use crate::{
     catalog::{
@@ -26,11 +26,11 @@ use crate::{
     config::{Cli, Config, ExportArgs, size},
     progress::Progress,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use engine::segment::{FileKind, parse_file_name};
 use script::Topic;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{IsTerminal, stderr},
     path::{Path, PathBuf},
@@ -57,7 +57,7 @@ const NAME_LENGTH_MAX: usize = 200;
 pub fn run(args: &ExportArgs) -> Result<()> {
     let cli =
         Cli { data_dir: Some(args.data_dir.clone()), config: args.config.clone(), journal_dir: args.journal_dir.clone(), ..Cli::default() };
-    let config = Config::resolve(&cli)?;
+    let config = settings(&cli)?;
     check_target(&args.to, &args.data_dir)?;
     let source = Stopped::open(&config.log.data_dir, &config.log.journal_dir)?;
     let chosen =
@@ -116,10 +116,23 @@ impl Plan {
             log_starts: Vec::new(),
             notes: Vec::new(),
         };
-        for topic in chosen.iter().filter_map(|name| source.catalog.topic(name)) {
-            let leave_out = || format!("{} can't be exported; --topics exports others", topic.name);
+        let mut wrong = BTreeMap::new();
+        let mut directories = |topic: &str| {
+            let (whole, of_topic) = source.directories(topic);
+            if !of_topic.is_empty() {
+                wrong.insert(topic.to_owned(), of_topic);
+            }
+            whole
+        };
+        let topics = chosen.iter().filter_map(|name| source.catalog.topic(name));
+        let topics: Vec<_> = topics.map(|topic| (topic, directories(&topic.name))).collect();
+        let offsets = directories(CONSUMER_OFFSETS);
+        if !wrong.is_empty() {
+            return Err(source.refusal(chosen, &wrong));
+        }
+        for (topic, directories) in topics {
             let mut topic_bytes = 0;
-            for (index, from) in source.directories(&topic.name).with_context(leave_out)?.into_iter().enumerate() {
+            for (index, from) in directories.into_iter().enumerate() {
                 let (first, bytes) = logs(&from)?;
                 topic_bytes += bytes;
                 let log_start = source.log_start(topic.partitions[index].id);
@@ -142,7 +155,7 @@ impl Plan {
             plan.notes.extend(unsatisfied(&topic.name, &configs));
             plan.topics.push(Topic { name: topic.name.clone(), partitions: topic.partitions.len(), configs });
         }
-        plan.groups = Groups::read(&source.directories(CONSUMER_OFFSETS)?, false)?;
+        plan.groups = Groups::read(&offsets, false)?;
         plan.groups.retain(chosen);
         Ok(plan)
     }

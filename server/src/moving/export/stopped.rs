@@ -1,21 +1,22 @@
-//! A Thalweg data directory that was stopped cleanly, read without changing anything.
+//! A Thalweg data directory that was stopped, read without changing anything. Where an offline partition kept the stop from being a
+//! clean one, the others can be read all the same: they are whole in their segments.
 
 use crate::{
-    catalog::Catalog,
+    catalog::{CONSUMER_OFFSETS, Catalog},
     lock::Lock,
-    moving::{self, failed, groups::each_batch},
+    moving::{self, failed, files, groups::each_batch},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use engine::{
     batch::{HEADER_BYTES, Scanner, Step},
     journal::{Chain, FRAME_HEADER_BYTES, Found, FrameHeader, Line, Superblock, Which, check, decode, file_path, superblock_path},
     kafka::CLEAN_SHUTDOWN,
     log::catalog_spec,
     partition::PartitionId,
-    segment::{FileKind, file_name},
+    segment::{FileKind, file_name, parse_file_name},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufReader, Read},
     os::unix::fs::FileExt,
@@ -25,12 +26,17 @@ use std::{
 /// What is read at a time of a segment's headers, in bytes.
 const WINDOW_BYTES: usize = 64 << 10;
 
+/// Topics that a refusal names at most.
+const NAMED_MAX: usize = 50;
+
 /// What a stopped broker's directory holds.
 pub(super) struct Stopped {
     /// The directory.
     pub(super) path: PathBuf,
     /// Its topics and their configs.
     pub(super) catalog: Catalog,
+    /// It was stopped cleanly.
+    clean: bool,
     journaled: BTreeMap<PartitionId, Journaled>,
     _lock: Lock,
 }
@@ -41,6 +47,8 @@ struct Journaled {
     /// The first offset that is to be read.
     log_start: i64,
     line: Option<Line>,
+    /// There are entries of it.
+    has_entries: bool,
 }
 
 impl Stopped {
@@ -52,20 +60,21 @@ impl Stopped {
         }
         let lock = moving::lock(path)?;
         let superblock = superblock(journal_dir, path)?;
-        if !superblock.clean || !path.join(CLEAN_SHUTDOWN).exists() {
-            bail!(
-                "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
-                 thalweg on it (or on a copy of it), stop it with SIGTERM, and export then. If that stop is none either, the broker's log says \
-                 which partition is offline, and what to do",
-                path.display()
-            );
-        }
+        let clean = superblock.clean && path.join(CLEAN_SHUTDOWN).exists();
         let mut journaled = BTreeMap::new();
         for core in 0..superblock.journals as usize {
             journaled.append(&mut journal(journal_dir, core, &superblock)?);
         }
-        let mut stopped = Stopped { path: path.to_path_buf(), catalog: Catalog::default(), journaled, _lock: lock };
-        stopped.check_whole(&catalog_dir, catalog_spec().id)?;
+        let mut stopped = Stopped { path: path.to_path_buf(), catalog: Catalog::default(), clean, journaled, _lock: lock };
+        let whole = stopped.check_whole(&catalog_dir, catalog_spec().id);
+        if !clean && whole.is_err() {
+            bail!(
+                "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
+                 thalweg on it (or on a copy of it), stop it with SIGTERM, and export then",
+                path.display()
+            );
+        }
+        whole.with_context(|| format!("the catalog is damaged, and without it nothing can be exported. {WAYS_OUT}"))?;
         let mut batches = Vec::new();
         each_batch(&catalog_dir, false, |_, bytes| {
             batches.extend_from_slice(bytes);
@@ -75,18 +84,38 @@ impl Stopped {
         Ok(stopped)
     }
 
-    /// The directories of a topic's partitions, in order: all of their data is in their segments.
-    pub(super) fn directories(&self, topic: &str) -> Result<Vec<PathBuf>> {
-        let mut directories = Vec::new();
+    /// The directories of a topic's partitions, in order, and what is wrong with those of which not all data is in their segments.
+    pub(super) fn directories(&self, topic: &str) -> (Vec<PathBuf>, Vec<String>) {
+        let (mut whole, mut wrong) = (Vec::new(), Vec::new());
         for (index, partition) in self.catalog.topic(topic).into_iter().flat_map(|topic| &topic.partitions).enumerate() {
-            let directory = self.path.join(format!("{topic}-{index}"));
-            if !directory.is_dir() {
-                bail!("{} is missing, although the catalog has it: restore it from a copy", directory.display());
+            let name = format!("{topic}-{index}");
+            let directory = self.path.join(&name);
+            match self.check_whole(&directory, partition.id) {
+                Ok(()) => whole.push(directory),
+                Err(error) => wrong.push(format!("{name}: {error:#}")),
             }
-            self.check_whole(&directory, partition.id)?;
-            directories.push(directory);
         }
-        Ok(directories)
+        (whole, wrong)
+    }
+
+    /// Says what is wrong with topics, by name, and every way out.
+    pub(super) fn refusal(&self, chosen: &BTreeSet<String>, wrong: &BTreeMap<String, Vec<String>>) -> anyhow::Error {
+        let others: Vec<&str> = chosen.iter().map(String::as_str).filter(|topic| !wrong.contains_key(*topic)).collect();
+        let others = match others.len() {
+            _ if wrong.contains_key(CONSUMER_OFFSETS) => {
+                format!(". The groups' offsets are in {CONSUMER_OFFSETS}: no topic can be exported without it")
+            }
+            0 => String::new(),
+            1..=NAMED_MAX => format!(". Or export the others meanwhile: --topics {}", others.join(",")),
+            count => format!(". Or export the {count} others meanwhile: name them with --topics"),
+        };
+        let killed = match self.clean {
+            true => "",
+            false => ". It was not stopped cleanly: if it was killed, start thalweg on it and stop it with SIGTERM, which may be enough",
+        };
+        let wrong: Vec<&str> = wrong.values().flatten().map(String::as_str).collect();
+        let place = self.path.display();
+        anyhow!("{place} can't be exported whole:\n  {}\nNothing was written{killed}. {WAYS_OUT}{others}", wrong.join("\n  "))
     }
 
     /// The first offset of a partition that is to be read.
@@ -94,23 +123,41 @@ impl Stopped {
         self.journaled.get(&id).map_or(0, |journaled| journaled.log_start)
     }
 
-    /// A clean stop leaves a partition as it is whose active segment is damaged.
+    /// A stop leaves a partition as it is whose active segment is damaged; all of the others is in their segments then.
     fn check_whole(&self, directory: &Path, id: PartitionId) -> Result<()> {
-        let line = self.journaled.get(&id).and_then(|journaled| journaled.line);
-        let Some(line) = line.filter(|line| line.batch_start > 0) else { return Ok(()) };
+        if !directory.is_dir() {
+            bail!("{} is missing, although the catalog has it", directory.display());
+        }
+        let journaled = self.journaled.get(&id);
+        let line = journaled.and_then(|journaled| journaled.line);
+        if let Some(line) = line.filter(|line| line.batch_start > 0) {
+            let path = directory.join(file_name(line.segment_base, FileKind::Log));
+            let end = end_below(&path, &line).map_err(|error| failed("read", &path, error))?;
+            if end < u64::from(line.batch_start) {
+                bail!("{} has no batch at byte {end}, where the journal says that batches reach to {}", path.display(), line.batch_start);
+            }
+        }
+        if self.clean {
+            return Ok(());
+        }
+        if journaled.is_some_and(|journaled| journaled.has_entries) {
+            bail!("a part of it is in the journal only");
+        }
+        // A stop cuts what it has completed to its length, and begins nothing behind it.
+        let line = line.context("the journal doesn't know it")?;
         let path = directory.join(file_name(line.segment_base, FileKind::Log));
-        let end = end_below(&path, &line).map_err(|error| failed("read", &path, error))?;
-        if end < u64::from(line.batch_start) {
-            bail!(
-                "{} has no batch at byte {end}, where the journal says that batches reach to {}. Restore it; or start thalweg on it with \
-                 --accept-loss, to go on without what is behind the damage, stop it with SIGTERM, and export then",
-                path.display(),
-                line.batch_start
-            );
+        let size = fs::metadata(&path).map_err(|error| failed("look at", &path, error))?.len();
+        let is_behind = |name: &String| matches!(parse_file_name(name), Some((base, FileKind::Log)) if base > line.segment_base);
+        if size != u64::from(line.flushed) || files::names(directory)?.iter().any(is_behind) {
+            bail!("the last stop has not completed {}", path.display());
         }
         Ok(())
     }
 }
+
+/// What an operator can do about damage.
+const WAYS_OUT: &str = "What is damaged can be restored from a copy; or start thalweg once with --accept-loss, which goes on with what lies \
+                        before the damage and keeps the rest beside; then stop it with SIGTERM, and export";
 
 /// Where the batches of an active segment end, by their headers, or a position behind those that its line vouches for.
 fn end_below(path: &Path, line: &Line) -> io::Result<u64> {
@@ -187,8 +234,9 @@ fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result
                     let partition = journaled.entry(partition).or_default();
                     partition.log_start = partition.log_start.max(offset);
                 }
-                // Of a clean stop there are no bytes.
-                Found::Bytes { .. } | Found::Producer { .. } | Found::Epoch { .. } | Found::Frames { .. } => {}
+                // A clean stop leaves none.
+                Found::Bytes { partition, .. } => journaled.entry(partition).or_default().has_entries = true,
+                Found::Producer { .. } | Found::Epoch { .. } | Found::Frames { .. } => {}
             }
         }
         offset += header.frame_bytes();

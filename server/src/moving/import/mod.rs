@@ -20,7 +20,7 @@ use super::{
     copy::{self, Copied, Reader, Task},
     failed, files,
     groups::Groups,
-    select, space,
+    select, settings, space,
 };
 use crate::{
     catalog::{CONSUMER_OFFSETS, Catalog, Change, Configs, start::new_partitions},
@@ -62,8 +62,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         allow_buffered: args.allow_buffered,
         ..Cli::default()
     };
-    crate::start::init_log(Some("warn"))?;
-    let config = Config::resolve(&cli)?;
+    let config = settings(&cli)?;
     let kafka = Kafka::open(&args.from)?;
     let metadata = kafka.metadata.as_deref().map(|path| Metadata::read(path, !kafka.clean)).transpose()?;
     let (chosen, mut notes) = choose(&kafka, metadata.as_ref(), args)?;

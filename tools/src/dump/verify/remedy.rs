@@ -64,7 +64,7 @@ impl Remedy<'_> {
             _ => {
                 "restore the segment from a copy; or start the broker: if it serves what lies around this, have it begin a later segment \
                  (segment.ms), stop it, and --repair takes out these bytes only. If it can't open the partition, --accept-loss goes on \
-                 with what lies before the damage, and gives up the rest"
+                 with what lies before the damage, and keeps the rest beside"
             }
         }
     }
