@@ -1,5 +1,7 @@
 //! What `segment-dump` prints, and what it calls damage.
 
+mod support;
+
 use engine::{
     batch::{BatchBuilder, Codec, Header, control_batch},
     disk::{
@@ -13,7 +15,6 @@ use engine::{
     },
     segment::{
         EpochStart, FileKind, Indexes, NO_TRANSACTION, ProducerState, SequencedBatch, encode_epochs, encode_metadata, encode_snapshot,
-        file_name,
     },
 };
 use std::{
@@ -21,14 +22,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+use support::{Partition, dumped, locked};
 use tools::dump::{Format, Look, Mode, Outcome, Range, Request, Select, run};
-
-fn dumped(path: &Path, request: &Request) -> (String, Outcome) {
-    let mut out = Vec::new();
-    let request = Request { paths: vec![path.to_owned()], ..request.clone() };
-    let outcome = run(&request, &mut out).expect("readable");
-    (String::from_utf8(out).expect("text"), outcome)
-}
 
 fn with_records() -> Request {
     Request { records: true, ..Request::default() }
@@ -36,33 +31,6 @@ fn with_records() -> Request {
 
 fn verify() -> Request {
     Request { mode: Mode::Verify, ..Request::default() }
-}
-
-struct Partition {
-    root: tempfile::TempDir,
-    name: &'static str,
-}
-
-impl Partition {
-    fn new() -> Partition {
-        Partition::named("orders-0")
-    }
-
-    fn named(name: &'static str) -> Partition {
-        let partition = Partition { root: tempfile::tempdir().expect("a directory"), name };
-        fs::create_dir(partition.directory()).expect("created");
-        partition
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.root.path().join(self.name)
-    }
-
-    fn file(&self, base: i64, kind: FileKind, bytes: &[u8]) -> PathBuf {
-        let path = self.directory().join(file_name(base, kind));
-        fs::write(&path, bytes).expect("written");
-        path
-    }
 }
 
 fn batches(count: i64, value: &[u8]) -> Vec<u8> {
@@ -448,18 +416,6 @@ fn a_summary_says_by_its_outcome_that_something_is_damaged_and_forgives_what_is_
     holder.wait().expect("ended");
     assert_eq!(outcome, Outcome::Clean, "{text}");
     assert!(text.contains("damaged        0 places"), "{text}");
-}
-
-/// A process that has the lock of a data directory.
-fn locked(data_dir: &Path) -> std::process::Child {
-    let lock = data_dir.join(".lock");
-    fs::write(&lock, "").expect("written");
-    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&lock).expect("there"));
-    let holder = Command::new("flock").args(["--no-fork", "--exclusive"]).arg(&lock).args(["sleep", "600"]).spawn().expect("util-linux");
-    while !fs::read_to_string("/proc/locks").expect("readable").contains(&format!(":{inode} ")) {
-        std::thread::yield_now();
-    }
-    holder
 }
 
 #[test]
