@@ -655,6 +655,24 @@ fn of_a_copy_without_its_journal_damage_is_what_a_batch_follows() {
 }
 
 #[test]
+fn a_copy_whose_settings_name_the_journal_of_the_first_is_told_so_and_gets_nothing_of_it() {
+    let (partition, sound, _) = killed();
+    let log = partition.file(0, FileKind::Log, &in_segment(&sound));
+    fs::write(partition.root.path().join(".lock"), "").expect("written");
+    let journal = partition.root.path().join("journal");
+    let copy = Partition::named("__catalog-0");
+    copy.file(0, FileKind::Log, &fs::read(&log).expect("readable"));
+    fs::copy(partition.directory().join("thalweg.partition"), copy.directory().join("thalweg.partition")).expect("copied");
+    fs::write(copy.root.path().join("thalweg.settings"), format!("journal_dir = \"{}\"\n", journal.display())).expect("written");
+    let (text, outcome) = dumped(&copy.directory(), &verify());
+    assert!(outcome == Outcome::Clean && text.contains("3 batches") && text.contains("is the journal of"), "{text}");
+    let (text, _) = dumped(&copy.directory(), &Request::default());
+    assert!(text.matches("isvalid: true").count() == 3 && text.contains("is the journal of"), "{text}");
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    assert!(outcome == Outcome::Clean && text.contains("6 batches"), "{text}");
+}
+
+#[test]
 fn a_base_offset_that_no_index_can_hold_is_found_where_no_batch_follows() {
     let sound = batches(3, b"v");
     let mut damaged = sound.clone();

@@ -2,6 +2,7 @@
 
 use crate::{
     catalog::Catalog,
+    journal_owner,
     lock::Lock,
     moving::{self, failed, groups::each_batch},
 };
@@ -51,6 +52,7 @@ impl Stopped {
             bail!("{} is no data directory of Thalweg: there is no {}", path.display(), catalog_dir.display());
         }
         let lock = moving::lock(path)?;
+        journal_owner::check(path, journal_dir)?;
         let superblock = superblock(journal_dir, path)?;
         if !superblock.clean || !path.join(CLEAN_SHUTDOWN).exists() {
             bail!(

@@ -9,7 +9,7 @@ use super::{
 use crate::dump::{
     Request,
     inputs::{Home, Known, Listing},
-    journal::{Journals, is_clean, journal_dir},
+    journal::{Journals, is_clean},
     progress::Progress,
     read::small,
     show::or_gone,
@@ -43,7 +43,7 @@ pub(crate) fn verify(
             found.extend(or_gone(small(file).map(|bytes| verify_file(file, &bytes)))?);
         }
     }
-    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && is_clean(&journal_dir(&home, request)));
+    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && is_clean(&home, request));
     let epochs = checkpoint(directory).filter(|_| clean);
     let first = segments.first().copied().unwrap_or_default();
     let begin = before(directory, only.unwrap_or(first));
@@ -150,7 +150,7 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
         return Ending::Sealed;
     }
     match home.mark {
-        Some(_) if home.holder.is_some() || !(home.clean || is_clean(&journal_dir(home, request))) => {
+        Some(_) if home.holder.is_some() || !(home.clean || is_clean(home, request)) => {
             Ending::Moving { settled: vouched(home, base_offset, request, journals) }
         }
         None if home.holder.is_some() => Ending::Growing,
@@ -160,7 +160,7 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
 
 /// Up to where Thalweg's journal says that batches reach in an active segment, in bytes.
 fn vouched(home: &Home, base_offset: i64, request: &Request, journals: &Journals) -> u64 {
-    let line = home.mark.and_then(|mark| journals.line(&journal_dir(home, request), mark));
+    let line = home.mark.and_then(|mark| journals.line(home, request, mark));
     // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
     line.filter(|line| line.segment_base == base_offset).map_or(0, |line| u64::from(line.batch_start))
 }
