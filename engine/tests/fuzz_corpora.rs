@@ -16,6 +16,7 @@ use engine::{
         FILE_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, Item, JournalPosition, JournalWriter, Line, Superblock, Which, file_path,
         prepare_file, write_first_head,
     },
+    kafka::encode_offsets,
     segment::{AbortedTxn, EpochStart, Indexes, ProducerState, SequencedBatch, encode_epochs, encode_metadata, encode_snapshot},
 };
 use std::{
@@ -104,6 +105,7 @@ fn index_seeds() -> Seeds {
         ("txnindex".to_owned(), 2, indexes.transactions.encode()),
         ("snapshot".to_owned(), 3, encode_snapshot(&[producer(1), producer(9)])),
         ("epochs".to_owned(), 4, epochs.into_bytes()),
+        ("offsets".to_owned(), 4, encode_offsets([("orders", 0, 17), ("a b", 3, 4)].into_iter()).into_bytes()),
         ("metadata".to_owned(), 5, encode_metadata("0b5b4a83-6e4d-4e2a-9d5e-0123456789ab".parse().expect("an id")).into_bytes()),
     ]
 }

@@ -8,7 +8,6 @@ mod line;
 mod printer;
 mod text;
 
-pub(crate) use checkpoints::decode_offsets;
 pub(crate) use line::{Line, Value};
 pub(crate) use printer::Printer;
 pub use text::{Form, Format, Look};

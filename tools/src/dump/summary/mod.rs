@@ -12,13 +12,13 @@ use super::{
     journal::{Journals, LogEnd, Opened, open},
     progress::Progress,
     read::{Doubt, Seen, Tail, can_be_skipped, small, start, walk},
-    show::{Printer, behind, decode_offsets, is_gone, or_gone},
+    show::{Printer, behind, is_gone, or_gone},
     verify::is_in_motion,
 };
 use anyhow::Result;
 use counts::Counts;
 use engine::{
-    kafka::CLEANER_CHECKPOINT,
+    kafka::{CLEANER_CHECKPOINT, decode_offsets},
     segment::{FileKind, file_name, parse_directory_name},
 };
 use std::{
