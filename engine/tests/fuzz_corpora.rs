@@ -4,18 +4,15 @@
 
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "support/journal.rs"]
+mod test_journal;
 
 use engine::{
     batch::{BatchBuilder, Codec, Scanner, control_batch, scan},
-    disk::{
-        Chunk,
-        sim::{Executor, SimDisk},
-    },
+    disk::Chunk,
     ids::PartitionId,
-    journal::{
-        FILE_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, Item, JournalPosition, JournalWriter, Line, Superblock, Which, file_path,
-        prepare_file, write_first_head,
-    },
+    journal::{FRAME_HEADER_BYTES, FrameHeader, Item, Line},
+    kafka::encode_offsets,
     segment::{AbortedTxn, EpochStart, Indexes, ProducerState, SequencedBatch, encode_epochs, encode_metadata, encode_snapshot},
 };
 use std::{
@@ -104,6 +101,7 @@ fn index_seeds() -> Seeds {
         ("txnindex".to_owned(), 2, indexes.transactions.encode()),
         ("snapshot".to_owned(), 3, encode_snapshot(&[producer(1), producer(9)])),
         ("epochs".to_owned(), 4, epochs.into_bytes()),
+        ("offsets".to_owned(), 4, encode_offsets([("orders", 0, 17), ("a b", 3, 4)].into_iter()).into_bytes()),
         ("metadata".to_owned(), 5, encode_metadata("0b5b4a83-6e4d-4e2a-9d5e-0123456789ab".parse().expect("an id")).into_bytes()),
     ]
 }
@@ -121,19 +119,6 @@ fn producer(producer_id: i64) -> ProducerState {
 }
 
 fn journal_seeds() -> Seeds {
-    let directory = PathBuf::from("/journal");
-    let disk = SimDisk::new(5, &[&directory]);
-    let write = disk.clone();
-    let position = JournalPosition {
-        core: 1,
-        start: 4,
-        salt: 0xabcd,
-        generation: 1,
-        current: Which::A,
-        next_sequence: 1,
-        offset: 0,
-        file_bytes: FILE_BYTES_MIN,
-    };
     let lines = [3, 7].map(|partition| Line {
         partition: PartitionId(partition),
         segment_base: 0,
@@ -142,39 +127,28 @@ fn journal_seeds() -> Seeds {
         index_end: 0,
         log_start: 0,
     });
-    let path = directory.clone();
-    Executor::new(&disk, 5).block_on(async move {
-        for which in [Which::A, Which::B] {
-            prepare_file(&write, &file_path(&path, 1, which), FILE_BYTES_MIN).await.expect("prepared");
-        }
-        let items = [
-            Item::Producer { partition: PartitionId(3), state: producer(8) },
-            Item::Epoch { partition: PartitionId(3), epoch: EpochStart { epoch: 2, start_offset: 5 } },
-        ];
-        let position = write_first_head(&write, &path, position, &lines, &items).await.expect("written");
-        let mut writer = JournalWriter::open(write.clone(), &path, position).await.expect("opened");
-        for offset in 0..3 {
-            let batch = BatchBuilder::new().at(offset, 0).record(1, None, Some(b"v")).build();
-            let bytes = vec![Chunk::padded(&batch).sub(0, batch.len())];
-            let item = Item::Bytes { partition: PartitionId(7), segment_base: 0, position: 4096, bytes };
-            writer.frame(&[item, Item::LogStart { partition: PartitionId(3), offset }]).await.expect("written");
-        }
-        let block = Superblock { sequence: 2, start: 4, salt: 0xabcd, journals: 1, epoch_floor: 6, clean: false };
-        block.write(&write, &path).await.expect("written");
-    });
-    let file = disk.peek(&file_path(&directory, 1, Which::A)).expect("written");
-    let frames: Vec<u8> = file[..4 * 4096].to_vec();
+    let head = vec![
+        Item::Producer { partition: PartitionId(3), state: producer(8) },
+        Item::Epoch { partition: PartitionId(3), epoch: EpochStart { epoch: 2, start_offset: 5 } },
+    ];
+    let frame = |offset| {
+        let batch = BatchBuilder::new().at(offset, 0).record(1, None, Some(b"v")).build();
+        let bytes = vec![Chunk::padded(&batch).sub(0, batch.len())];
+        let item = Item::Bytes { partition: PartitionId(7), segment_base: 0, position: 4096, bytes };
+        vec![item, Item::LogStart { partition: PartitionId(3), offset }]
+    };
+    let files = test_journal::written(1, &lines, head, (0..3).map(frame).collect(), false);
+    let frames = &files["core-1.a"][..4 * 4096];
     let content = |at: usize| {
         let header = FrameHeader::peek(&frames[at..]).expect("a frame");
         frames[at + FRAME_HEADER_BYTES..][..header.length as usize].to_vec()
     };
-    let slot = disk.peek(&directory.join("superblock")).expect("written")[..64].to_vec();
     vec![
         ("head-content".to_owned(), 0, content(0)),
         ("frame-content".to_owned(), 0, content(4096)),
-        ("superblock".to_owned(), 5, slot),
+        ("superblock".to_owned(), 5, files["superblock"][..64].to_vec()),
         ("frame".to_owned(), 2, frames[4096..8192].to_vec()),
-        ("file".to_owned(), 3, frames.clone()),
+        ("file".to_owned(), 3, frames.to_vec()),
         ("file-torn".to_owned(), 3, [&frames[..8192], &vec![0; 4096], &frames[12_288..]].concat()),
     ]
 }

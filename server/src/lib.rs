@@ -14,6 +14,7 @@ pub mod core;
 pub mod errors;
 pub mod failed_reads;
 pub mod groups;
+pub mod journal_owner;
 pub mod keeping;
 pub mod large_produce;
 pub mod lock;

@@ -106,6 +106,25 @@ fn directories_that_cannot_be_used_are_refused_with_the_remedy() {
 }
 
 #[test]
+fn a_copy_of_a_data_directory_is_kept_from_the_journal_of_the_first() {
+    let journal = data_dir();
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0", "--journal-dir", journal.path().to_str().unwrap()];
+    let mut broker = Broker::start_in(data_dir(), &options);
+    broker.connect().topic("kept");
+    assert!(broker.stop().0);
+    let copy = data_dir();
+    let (from, to) = (broker.data.path().join("."), copy.path());
+    assert!(std::process::Command::new("cp").arg("-a").args([from.as_path(), to]).status().unwrap().success());
+    let superblock = || std::fs::read(journal.path().join("superblock")).unwrap();
+    let before = superblock();
+    let error = fails(copy.path(), &options);
+    assert!(error.contains("which may be a copy of that") && error.contains("name the copy with --journal-dir"), "{error}");
+    assert_eq!(superblock(), before);
+    let data = std::mem::replace(&mut broker.data, data_dir());
+    assert!(!Broker::start_in(data, &options).connect().topic("kept").is_empty());
+}
+
+#[test]
 fn options_that_cannot_be_are_refused_with_what_can() {
     let data = data_dir();
     let cases: [(&[&str], &str); 6] = [

@@ -14,6 +14,7 @@ use engine::{
     journal::{
         FILE_BYTES_MIN, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Identity, Superblock, Which, check, decode, file_path, read_core,
     },
+    kafka::{decode_offsets, encode_offsets},
     partition::{Epochs, Producers},
     segment::{
         Indexes, OffsetIndex, TimeIndex, TxnIndex, decode_epochs, decode_metadata, decode_snapshot, encode_epochs, encode_metadata,
@@ -163,6 +164,9 @@ pub fn indexes(data: &[u8]) {
             }
         }
         4 => {
+            if let Ok(offsets) = decode_offsets(data) {
+                assert_eq!(decode_offsets(encode_offsets(offsets.iter().copied()).as_bytes()), Ok(offsets.clone()));
+            }
             if let Ok(epochs) = str::from_utf8(data).map_err(drop).and_then(|text| decode_epochs(text).map_err(drop)) {
                 assert_eq!(decode_epochs(&encode_epochs(&epochs)), Ok(epochs.clone()));
                 let known = Epochs::stored(&epochs);

@@ -49,6 +49,18 @@ pub fn range(sealed: &[SealedSegment], next_base: i64, first_dirty: i64, limit: 
     range
 }
 
+/// The segments that hold something dirty, in order. `next_base` as for [`range`].
+pub fn dirty(sealed: &[SealedSegment], next_base: i64, first_dirty: i64) -> impl Iterator<Item = &SealedSegment> {
+    let ends = sealed.iter().skip(1).map(|next| next.base_offset).chain([next_base]);
+    sealed.iter().zip(ends).filter(move |(_, end)| *end > first_dirty).map(|(segment, _)| segment)
+}
+
+/// The segment of a range whose first record is the oldest dirty one, or before it; `None` if nothing in the range is dirty.
+#[must_use]
+pub fn oldest_dirty<'a>(sealed: &'a [SealedSegment], range: &Range, first_dirty: i64) -> Option<&'a SealedSegment> {
+    sealed[..range.segments].iter().rfind(|segment| segment.base_offset <= first_dirty).filter(|_| range.dirty_bytes > 0)
+}
+
 /// When `min.compaction.lag.ms` lets a segment go whose newest timestamp, and time of the last write, are these, in ms; `None` if
 /// it does not hold it at `now_ms`, `i64::MAX` if it holds it for ever. A timestamp in the future holds it no longer than one of now would.
 #[must_use]
@@ -123,6 +135,19 @@ mod tests {
         assert_eq!(range(20, 29), Range { segments: 2, end: 20, clean_bytes: 200, dirty_bytes: 0 });
         assert_eq!(range(10, 30).dirty_ratio(), 200.0 / 300.0);
         assert_eq!(range(15, 5), Range { segments: 0, end: 0, clean_bytes: 0, dirty_bytes: 0 });
+    }
+
+    #[test]
+    fn a_segment_is_dirty_if_its_end_is_and_the_oldest_dirty_record_is_in_the_first_of_these() {
+        let sealed = sealed(&[(0, 100), (10, 100), (20, 100)]);
+        let bases = |first_dirty| dirty(&sealed, 30, first_dirty).map(|segment| segment.base_offset).collect::<Vec<_>>();
+        assert_eq!([0, 9, 10, 29, 30].map(bases), [vec![0, 10, 20], vec![0, 10, 20], vec![10, 20], vec![20], vec![]]);
+        let oldest = |first_dirty, limit| {
+            let range = super::range(&sealed, 30, first_dirty, limit);
+            oldest_dirty(&sealed, &range, first_dirty).map(|segment| segment.base_offset)
+        };
+        assert_eq!((oldest(0, 30), oldest(15, 30), oldest(20, 30)), (Some(0), Some(10), Some(20)));
+        assert_eq!((oldest(20, 29), oldest(30, 30)), (None, None), "all of the range is clean");
     }
 
     #[test]

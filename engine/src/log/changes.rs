@@ -3,7 +3,9 @@
 use super::{
     Log, LogError, ReadError, TimeQuery,
     core::{Core, Slot},
-    keeper, storage, waiting,
+    keeper,
+    read::READ_ATTEMPTS,
+    storage, waiting,
 };
 use crate::{
     batch::{Scanner, scan},
@@ -18,6 +20,9 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
+
+/// Bytes that a search by time looks at together.
+const TIME_SEARCH_BYTES: usize = 128 << 10;
 
 /// A reader's subscription. It begins when it is made.
 pub(super) struct Changed<D: Disk> {
@@ -74,7 +79,7 @@ pub(super) async fn aborted<D: Disk>(log: &Log<D>, id: PartitionId, from: i64, t
 
 /// Runs `read`, which goes over a list of segments, and runs it anew if one of them was removed or merged meanwhile.
 async fn anew<T>(read: impl AsyncFn() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    let mut left = super::READ_ATTEMPTS;
+    let mut left = READ_ATTEMPTS;
     loop {
         match read().await {
             Err(ReadError::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound && left > 0 => left -= 1,
@@ -130,7 +135,7 @@ async fn at_or_after<D: Disk>(log: &Log<D>, id: PartitionId, timestamp: i64) -> 
     }
     // The active segment, as its readers get it.
     loop {
-        let plan = log.read(id, from, super::TIME_SEARCH_BYTES, true, false).await?;
+        let plan = log.read(id, from, TIME_SEARCH_BYTES, true, false).await?;
         if plan.bytes == 0 {
             return Ok(None);
         }

@@ -37,7 +37,7 @@ pub enum Action {
 }
 
 /// Its body, as the walk checks it.
-static FIELDS: &[Field] = &[fixed("action", 1), array("topics", &[string("name"), fixeds("partitions", 4)])];
+pub static FIELDS: &[Field] = &[fixed("action", 1), array("topics", &[string("name"), fixeds("partitions", 4)])];
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]

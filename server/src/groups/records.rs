@@ -104,4 +104,16 @@ mod tests {
             assert_eq!(Key::decode(broken), Err(Unreadable::Malformed), "{broken:?}");
         }
     }
+
+    #[test]
+    fn a_text_has_kafkas_bound_where_its_length_could_be_greater() {
+        let head = [&b"\0\x04"[..], &[0; 12]].concat();
+        let value = |length: usize| {
+            let mut bytes = head.clone();
+            cursor::put_compact_string(&mut bytes, &"m".repeat(length));
+            [bytes, vec![0; 9]].concat()
+        };
+        assert_eq!(decode_offset(&value(0x7fff)).map(|committed| committed.metadata.len()), Ok(0x7fff));
+        assert_eq!(decode_offset(&value(0x8000)), Err(Unreadable::Malformed));
+    }
 }

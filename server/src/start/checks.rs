@@ -1,6 +1,6 @@
 //! What a broker needs of its machine, checked before it starts: each failure names its cause and the remedy.
 
-use crate::{config::size, lock};
+use crate::{config::size, journal_owner, lock};
 use anyhow::{anyhow, bail};
 use engine::log::LogConfig;
 use io_uring_of_tokio::{IoUring, cqueue, squeue::Entry};
@@ -75,7 +75,7 @@ pub fn io_uring() -> anyhow::Result<()> {
     })
 }
 
-/// Makes the directories, takes the lock, and looks at the filesystem.
+/// Makes the directories, takes the lock, sees that the journal is not another directory's, and looks at the filesystem.
 ///
 /// # Errors
 /// With cause and remedy.
@@ -92,6 +92,7 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
         .open(path.join(lock::FILE))
         .map_err(|error| not_writable(path, &error))?;
     take_lock(&lock, path)?;
+    journal_owner::claim(path, &config.journal_dir)?;
     let mut direct = true;
     for path in [path, &config.journal_dir] {
         direct &= has_direct(path, allow_buffered)?;

@@ -8,6 +8,7 @@ use engine::{
 };
 use server::{
     config::kept::{self, Kept},
+    journal_owner,
     lock::Lock,
     settings::Settings,
 };
@@ -45,6 +46,7 @@ impl Home {
                 kept::FILE
             );
         };
+        journal_owner::check(data_dir, &kept.log.journal_dir)?;
         if !superblock_path(&kept.log.journal_dir).is_file() {
             bail!(
                 "{} holds no journal: name the broker's --journal-dir. Without it the end of the data is not known",
@@ -53,6 +55,7 @@ impl Home {
         }
         if !request.dry_run {
             lock.sign();
+            journal_owner::claim(data_dir, &kept.log.journal_dir)?;
         }
         kept.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(Home { kept, lock, directory })

@@ -11,7 +11,16 @@ use engine::{
     },
 };
 use server::lock::{self, Holder};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How long a compacted segment of a running broker may take from its commit to its place. One that takes longer has failed, and
+/// waits for a start.
+const SWAP_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked for meanwhile.
+const SWAP_POLL: Duration = Duration::from_millis(5);
 
 /// Checkpoints of a data directory, all in one format of Kafka's.
 const OFFSET_CHECKPOINTS: [&str; 4] = [CLEANER_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT, REPLICATION_CHECKPOINT];
@@ -65,11 +74,15 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Of a partition that a broker is compacting it is a moment at which no segment is being replaced: between the removal of those
+    /// that were merged and the renaming of the one that has their batches, these are in no segment.
     pub(crate) fn of(path: &Path) -> Result<Listing> {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-            .with_context(|| format!("can't list {}", path.display()))?;
-        entries.sort();
+        let until = Instant::now() + SWAP_WITHIN;
+        let mut entries = entries(path)?;
+        while entries.iter().any(|entry| is_swap(entry)) && Instant::now() < until && Home::of(path).holder.is_some() {
+            std::thread::sleep(SWAP_POLL);
+            entries = self::entries(path)?;
+        }
         let files: Vec<PathBuf> = entries.iter().filter(|entry| entry.is_file() && Known::of(entry).is_some()).cloned().collect();
         let below = |entry: &&PathBuf| entry.is_dir() && (is_partition(entry) || superblock_path(entry).is_file());
         let directories: Vec<PathBuf> = entries.iter().filter(below).cloned().collect();
@@ -106,6 +119,20 @@ impl Listing {
         });
         logs.collect()
     }
+}
+
+/// What is in a directory, by name.
+fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .with_context(|| format!("can't list {}", path.display()))?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// True of the log of a compacted segment that counts, and has not taken its place yet (`engine/src/segment/swap.rs`).
+fn is_swap(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(".log.swap"))
 }
 
 fn is_partition(path: &Path) -> bool {

@@ -25,7 +25,6 @@ mod verify;
 
 pub use read::BytesAt;
 pub use select::{Range, Select};
-pub(crate) use show::decode_offsets;
 pub use show::{Form, Format, Look};
 
 use anyhow::{Context, Result};

@@ -137,11 +137,7 @@ async fn lag_limit<D: Disk>(
     if lag_ms <= 0 {
         return Ok((i64::MAX, None));
     }
-    for (at, segment) in seen.sealed.iter().enumerate() {
-        let end = seen.sealed.get(at + 1).map_or(seen.front_base, |next| next.base_offset);
-        if end <= first_dirty {
-            continue;
-        }
+    for segment in plan::dirty(&seen.sealed, seen.front_base, first_dirty) {
         let newest = super::retention::newest(core, id, &seen.directory, segment.base_offset).await?;
         if let Some(until) = plan::held_until(newest, segment.written_ms, lag_ms, now_ms) {
             return Ok((segment.base_offset, Some(until)));
@@ -159,8 +155,8 @@ async fn overdue<D: Disk>(
     now_ms: i64,
 ) -> Result<(bool, Option<i64>), OpenError> {
     let lag_ms = seen.config.max_compaction_lag_ms;
-    let oldest = seen.sealed[..range.segments].iter().rfind(|segment| segment.base_offset <= first_dirty);
-    let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX && range.dirty_bytes > 0) else { return Ok((false, None)) };
+    let oldest = plan::oldest_dirty(&seen.sealed, range, first_dirty);
+    let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX) else { return Ok((false, None)) };
     let failed = |error| (seen.directory.clone(), error);
     let first = first_timestamp(&core.disk, &seen.directory, oldest.base_offset).await.map_err(failed)?;
     let ends = plan::overdue_at(first, lag_ms, now_ms);

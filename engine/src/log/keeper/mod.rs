@@ -10,6 +10,7 @@
 //!
 //! [`Partition::journal_base`]: crate::partition::Partition
 
+mod calls;
 mod compaction;
 mod event;
 mod retention;
@@ -17,7 +18,6 @@ mod survey;
 
 pub use event::{KeepEvent, Observer};
 
-pub(super) use compaction::{finish, next_job};
 pub(super) use retention::{raise_log_start, remove_dead};
 
 use super::{

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     batch::Scanner,
     disk::{Disk, write_whole},
-    kafka::{CLUSTER_METADATA, LOG_START_CHECKPOINT},
+    kafka::{CLUSTER_METADATA, LOG_START_CHECKPOINT, decode_offsets},
     partition::{
         PartitionSpec,
         directory::{self, Directory, log_path, read_text},
@@ -125,12 +125,10 @@ async fn kafka_log_start<D: Disk>(disk: &D, data_dir: &Path, partition: &Path) -
     let path = data_dir.join(LOG_START_CHECKPOINT);
     let text = read_text(disk, &path).await.map_err(disk_error(&path))?.unwrap_or_default();
     let wanted = partition.to_str().and_then(parse_directory_name);
-    // "0", the count, then a line per partition: topic, partition, offset.
-    let offset = text.lines().skip(2).find_map(|line| {
-        let mut fields = line.split(' ');
-        let found = (fields.next()?, fields.next()?.parse::<i32>().ok()?);
-        let offset = fields.next()?.trim().parse::<i64>().ok()?;
-        (Some(found) == wanted).then_some(offset)
+    let entries = decode_offsets(text.as_bytes()).unwrap_or_else(|error| {
+        tracing::warn!("{} can't be read ({error}), and counts as empty", path.display());
+        Vec::new()
     });
+    let offset = entries.into_iter().find(|(topic, partition, _)| Some((*topic, *partition)) == wanted).map(|(_, _, offset)| offset);
     Ok(offset.unwrap_or(0))
 }

@@ -35,12 +35,13 @@ pub struct State {
 
 impl State {
     /// How many bytes [`State::put`] adds.
-    pub(super) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         FIXED_BYTES + self.last_failure.as_deref().map_or(0, |what| shown(what).len())
     }
 
     /// Adds it to an answer.
-    pub(super) fn put(&self, out: &mut impl BufMut) {
+    pub fn put(&self, out: &mut impl BufMut) {
         out.put_i8(i8::from(self.is_busy));
         out.put_i64(self.next_ms.unwrap_or(-1));
         let [by_ms, by_bytes, below_start] = self.by;

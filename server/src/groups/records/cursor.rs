@@ -1,6 +1,7 @@
 //! Kafka's primitive types, read within their bounds.
 
 use super::Unreadable;
+use crate::walk::STRING_BYTES_MAX;
 
 /// What is left to read.
 pub(crate) struct Cursor<'a>(pub &'a [u8]);
@@ -44,7 +45,11 @@ impl<'a> Cursor<'a> {
         Err(Unreadable::Malformed)
     }
 
+    /// Kafka's readers have the same bound; a longer text couldn't be written again as it is.
     fn text(&mut self, len: usize) -> Result<String, Unreadable> {
+        if len > STRING_BYTES_MAX {
+            return Err(Unreadable::Malformed);
+        }
         String::from_utf8(self.take(len)?.to_vec()).map_err(|_| Unreadable::Malformed)
     }
 
@@ -98,10 +103,10 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// Strings of requests have at most `walk::STRING_BYTES_MAX` bytes, and only such come here: a longer one would be cut, and
+/// Strings of requests have at most [`STRING_BYTES_MAX`] bytes, and only such come here: a longer one would be cut, and
 /// be another name from then on.
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(text.len() <= crate::walk::STRING_BYTES_MAX, "a string of {} bytes", text.len());
+    debug_assert!(text.len() <= STRING_BYTES_MAX, "a string of {} bytes", text.len());
     let text = cut(text, i16::MAX as usize);
     out.extend_from_slice(&(text.len() as i16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());

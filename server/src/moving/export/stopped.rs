@@ -3,6 +3,7 @@
 
 use crate::{
     catalog::{CONSUMER_OFFSETS, Catalog},
+    journal_owner,
     lock::Lock,
     moving::{self, failed, files, groups::each_batch},
 };
@@ -59,6 +60,7 @@ impl Stopped {
             bail!("{} is no data directory of Thalweg: there is no {}", path.display(), catalog_dir.display());
         }
         let lock = moving::lock(path)?;
+        journal_owner::check(path, journal_dir)?;
         let superblock = superblock(journal_dir, path)?;
         let clean = superblock.clean && path.join(CLEAN_SHUTDOWN).exists();
         let mut journaled = BTreeMap::new();

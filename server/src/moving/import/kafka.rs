@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use engine::{
-    kafka::{CLEAN_SHUTDOWN, CLUSTER_METADATA, LOG_START_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT},
+    kafka::{CLEAN_SHUTDOWN, CLUSTER_METADATA, LOG_START_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT, decode_offsets},
     log::catalog_spec,
     segment::{FileKind, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name},
 };
@@ -165,13 +165,12 @@ fn bytes(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// `0`, the count, then a line for each partition: topic, index, offset. One that is not there, or is damaged, says nothing.
+/// A checkpoint. One that is not there, or is damaged, says nothing.
 fn checkpoint(path: &Path) -> Result<Checkpoint> {
     let text = files::text(path)?.unwrap_or_default();
-    let line = |line: &str| {
-        let mut fields = line.split(' ');
-        let key = (fields.next()?.to_owned(), fields.next()?.parse().ok()?);
-        Some((key, fields.next()?.trim().parse().ok()?))
-    };
-    Ok(text.lines().skip(2).filter_map(line).collect())
+    let entries = decode_offsets(text.as_bytes()).unwrap_or_else(|error| {
+        tracing::warn!("{} can't be read ({error}), and counts as empty", path.display());
+        Vec::new()
+    });
+    Ok(entries.into_iter().map(|(topic, partition, offset)| ((topic.to_owned(), partition), offset)).collect())
 }

@@ -1,8 +1,10 @@
-//! Kafka's checkpoints of a data directory: `0`, the count, then `topic partition offset` a line.
+//! Kafka's checkpoints of a data directory, read and written back.
 
-use crate::dump::decode_offsets;
 use anyhow::{Context, Result};
-use engine::disk::{Disk, read_whole, write_whole};
+use engine::{
+    disk::{Disk, read_whole, write_whole},
+    kafka::{decode_offsets, encode_offsets},
+};
 use std::{
     collections::BTreeMap,
     io,
@@ -47,8 +49,7 @@ impl Checkpoint {
         if before == offset {
             return Ok(());
         }
-        let lines: String = self.offsets.iter().map(|((topic, partition), offset)| format!("{topic} {partition} {offset}\n")).collect();
-        let text = format!("0\n{}\n{lines}", self.offsets.len());
+        let text = encode_offsets(self.offsets.iter().map(|((topic, partition), offset)| (topic.as_str(), *partition, *offset)));
         write_whole(disk, &self.path, text.as_bytes()).await.with_context(|| format!("can't write {}", self.path.display()))
     }
 }

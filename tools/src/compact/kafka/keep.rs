@@ -139,7 +139,7 @@ impl<D: Disk> Keeping<'_, D> {
     /// Up to where `min.compaction.lag.ms` lets a round go, and when that changes.
     async fn lag_limit(&self, log: &Log, first_dirty: i64) -> Result<(i64, Option<i64>)> {
         if self.config.min_compaction_lag_ms > 0 {
-            for (_, segment) in log.sealed.iter().enumerate().filter(|(at, _)| log.end_of(*at) > first_dirty) {
+            for segment in plan::dirty(&log.sealed, log.active_base, first_dirty) {
                 let newest_ms = Sealed::open(self.disk, &log.directory, segment.base_offset).await?.max_timestamp();
                 let until = plan::held_until(newest_ms, segment.written_ms, self.config.min_compaction_lag_ms, self.now_ms);
                 if until.is_some() {
@@ -152,11 +152,12 @@ impl<D: Disk> Keeping<'_, D> {
 
     /// When `max.compaction.lag.ms` asks for a round.
     async fn overdue_at(&self, log: &Log, first_dirty: i64, range: &plan::Range) -> Result<Option<i64>> {
-        let oldest = log.sealed[..range.segments].iter().rfind(|segment| segment.base_offset <= first_dirty);
-        let Some(oldest) = oldest.filter(|_| range.dirty_bytes > 0) else { return Ok(None) };
+        let lag_ms = self.config.max_compaction_lag_ms;
+        let oldest = plan::oldest_dirty(&log.sealed, range, first_dirty);
+        let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX) else { return Ok(None) };
         let first = first_timestamp(self.disk, &log.directory, oldest.base_offset).await;
         let first_ms = first.with_context(|| format!("can't read {}", log_path(&log.directory, oldest.base_offset).display()))?;
-        Ok(plan::overdue_at(first_ms, self.config.max_compaction_lag_ms, self.now_ms))
+        Ok(plan::overdue_at(first_ms, lag_ms, self.now_ms))
     }
 
     fn job(&self, log: &Log, range: &plan::Range, first_dirty: i64, scratch: &Path) -> Job {

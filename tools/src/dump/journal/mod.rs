@@ -31,7 +31,7 @@ use end::end;
 use engine::{ids::PartitionId, journal::Line, log::catalog_spec};
 use follow::{Journal, Journaled, Origin, Piece, TRIES_MAX};
 use owners::Owners;
-use server::config::kept;
+use server::{config::kept, journal_owner};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -68,21 +68,24 @@ impl Journals {
     }
 
     /// What the journal says of a partition's active segment: its line, if there is one.
-    pub(crate) fn line(&self, directory: &Path, partition: PartitionId) -> Option<Line> {
-        let journal = self.of(directory);
+    pub(crate) fn line(&self, home: &Home, request: &Request, partition: PartitionId) -> Option<Line> {
+        let directory = journal_dir(home, request);
+        journal_owner::check(&home.data_dir, &directory).ok()?;
+        let journal = self.of(&directory);
         look(&journal, partition, |_, journaled| journaled.line).ok()??
     }
 }
 
 /// The journal's directory of a data directory: where its broker's last start had it.
-pub(crate) fn journal_dir(home: &Home, request: &Request) -> PathBuf {
+fn journal_dir(home: &Home, request: &Request) -> PathBuf {
     let kept = || Some(kept::read(&home.data_dir, None, None).ok()??.log.journal_dir);
     request.journal_dir.clone().or_else(kept).unwrap_or_else(|| home.data_dir.join("journal"))
 }
 
 /// True if the journal says that the last stop was clean: then it holds no bytes of any segment.
-pub(crate) fn is_clean(directory: &Path) -> bool {
-    superblock(directory).is_ok_and(|(_, block)| block.clean)
+pub(crate) fn is_clean(home: &Home, request: &Request) -> bool {
+    let directory = journal_dir(home, request);
+    journal_owner::check(&home.data_dir, &directory).is_ok() && superblock(&directory).is_ok_and(|(_, block)| block.clean)
 }
 
 /// A log that was opened.
@@ -128,10 +131,13 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
     let directory = journal_dir(&home, request);
     let Some(mark) = home.mark else { return plain(None, LogEnd::Plain) };
     let is_live = home.holder.is_some();
-    if !is_live && (home.clean || is_clean(&directory)) {
+    if !is_live && (home.clean || is_clean(&home, request)) {
         return plain(None, LogEnd::Plain);
     }
     let unread = |error: anyhow::Error| plain(Some(format!("{error:#}")), if is_live { LogEnd::Plain } else { LogEnd::Elsewhere });
+    if let Err(error) = journal_owner::check(&home.data_dir, &directory) {
+        return unread(error);
+    }
     match journals.is_owner(mark, partition, &home, request) {
         Ok(true) => {}
         Ok(false) => return plain(None, LogEnd::Elsewhere),

@@ -44,7 +44,11 @@ pub(super) fn print(path: &Path, base_offset: i64, request: &Request, journals: 
             match seen {
                 Seen::Batch(batch) if request.select.is_past(batch.header.base_offset()) => return Ok(false),
                 Seen::Batch(batch) if bad || batch.wrong.is_none() => {
-                    left -= u64::from(of_batch(&batch, request, decoding, &mut place, out)?);
+                    let shown = of_batch(&batch, request, decoding, &mut place, out)?;
+                    left -= u64::from(shown);
+                    if shown && !bad {
+                        *out.last_offset() = Some(batch.header.last_offset());
+                    }
                 }
                 Seen::Damage { from, to, stop } if bad => {
                     out.damage(Some(from), &format!("Found {} invalid bytes: position {from}: {stop}", to - from))?;

@@ -2,7 +2,10 @@
 
 use super::{Line, Printer, Value};
 use anyhow::Result;
-use engine::segment::{FormatError, ProducerState, decode_epochs, decode_metadata, decode_snapshot};
+use engine::{
+    kafka::decode_offsets,
+    segment::{FormatError, ProducerState, decode_epochs, decode_metadata, decode_snapshot},
+};
 use serde_json::json;
 use std::str;
 
@@ -69,29 +72,6 @@ pub(super) fn metadata(bytes: &[u8], out: &mut Printer<'_>) -> Result<bool> {
         }
         Err(error) => damaged(&error, out),
     }
-}
-
-/// Offsets by partition: `0`, the count, then `topic partition offset` a line.
-pub(crate) fn decode_offsets(bytes: &[u8]) -> Result<Vec<(&str, i32, i64)>, FormatError> {
-    let mut lines = text(bytes)?.lines();
-    match lines.next() {
-        Some("0") => {}
-        // A broker that was just started for the first time creates it empty.
-        None => return Ok(Vec::new()),
-        Some(other) => return Err(FormatError::Version(other.chars().take(20).collect())),
-    }
-    let count = lines.next().and_then(|line| line.parse::<usize>().ok());
-    let mut entries = Vec::new();
-    for (at, line) in lines.enumerate() {
-        let mut fields = line.rsplitn(3, ' ');
-        let mut entry = || {
-            let offset = fields.next()?.parse().ok()?;
-            let partition = fields.next()?.parse().ok()?;
-            Some((fields.next()?, partition, offset))
-        };
-        entries.push(entry().ok_or_else(|| FormatError::Malformed(format!("entry {at}")))?);
-    }
-    if Some(entries.len()) == count { Ok(entries) } else { Err(FormatError::Malformed("its count".to_owned())) }
 }
 
 pub(super) fn offsets(bytes: &[u8], out: &mut Printer<'_>) -> Result<bool> {

@@ -8,7 +8,6 @@ mod line;
 mod printer;
 mod text;
 
-pub(crate) use checkpoints::decode_offsets;
 pub(crate) use line::{Line, Value};
 pub(crate) use printer::Printer;
 pub use text::{Form, Format, Look};
@@ -39,6 +38,7 @@ fn directory(directory: &Path, request: &Request, journals: &Journals, out: &mut
     let mut segments = listing.segments();
     let mut worst = Outcome::Clean;
     let mut left = request.select.batches_max;
+    *out.last_offset() = None;
     let (mut files, mut floor) = (VecDeque::from(listing.files), None);
     while let Some(file_path) = files.pop_front() {
         let path = &file_path;
@@ -60,9 +60,10 @@ fn directory(directory: &Path, request: &Request, journals: &Journals, out: &mut
         let before = out.batches();
         let found = file(path, &of_file, journals, out);
         if let Some(Known::Segment(base, FileKind::Log)) = known.filter(|_| is_gone(&found)) {
-            // Its records may be in another one by now, whose own were shown before.
+            // Its records may be in another one by now, of which some were shown before.
             let fresh = Listing::from_gone(directory, base)?;
-            (segments, files, floor) = (fresh.segments(), fresh.files.into(), floor.max(Some(base)));
+            floor = floor.max(Some(base)).max(behind(*out.last_offset()));
+            (segments, files) = (fresh.segments(), fresh.files.into());
             continue;
         }
         worst = worst.max(or_gone(found)?);
@@ -76,6 +77,11 @@ fn directory(directory: &Path, request: &Request, journals: &Journals, out: &mut
         });
     }
     Ok(worst)
+}
+
+/// The offset behind the last one that was looked at.
+pub(crate) fn behind(last_offset: Option<i64>) -> Option<i64> {
+    last_offset.map(|last_offset| last_offset.saturating_add(1))
 }
 
 /// A file that was there when its directory was listed may be gone: retention and compaction do that.

@@ -25,13 +25,14 @@ pub(crate) struct Printer<'a> {
     out: &'a mut dyn Write,
     file: String,
     batches: u64,
+    last_offset: Option<i64>,
     /// How wide each column has been so far, by kind of line and name.
     widths: HashMap<(&'static str, &'static str), usize>,
 }
 
 impl<'a> Printer<'a> {
     pub(crate) fn new(look: &'a Look, out: &'a mut dyn Write) -> Printer<'a> {
-        Printer { look, out, file: String::new(), batches: 0, widths: HashMap::new() }
+        Printer { look, out, file: String::new(), batches: 0, last_offset: None, widths: HashMap::new() }
     }
 
     pub(crate) fn look(&self) -> &'a Look {
@@ -45,6 +46,11 @@ impl<'a> Printer<'a> {
     /// Batches printed so far.
     pub(crate) fn batches(&self) -> u64 {
         self.batches
+    }
+
+    /// The last offset of the log that is printed, up to which all that is wanted of it was.
+    pub(crate) fn last_offset(&mut self) -> &mut Option<i64> {
+        &mut self.last_offset
     }
 
     /// What follows is of this file.

@@ -6,6 +6,7 @@ use engine::{
     batch::{Codec, ControlRecord, DECOMPRESSED_BYTES_MAX, Header, Record, Records, payload},
     segment::OpenTransactions,
 };
+use std::collections::BTreeSet;
 
 /// Compressed bytes of each codec that are decompressed to learn the ratio, before it's one batch in [`SAMPLE_EVERY`].
 const SAMPLED_BYTES: u64 = 4 << 20;
@@ -32,7 +33,8 @@ impl OfCodec {
 
 /// The counts of one log.
 pub(super) struct Counts {
-    pub(super) segments: u64,
+    /// By base offset.
+    segments: BTreeSet<i64>,
     pub(super) batches: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
@@ -79,7 +81,7 @@ pub(super) struct OfRecords {
 impl Counts {
     pub(super) fn new(first_dirty: Option<i64>, active: i64, records: bool) -> Counts {
         Counts {
-            segments: 0,
+            segments: BTreeSet::new(),
             batches: 0,
             records: 0,
             bytes: 0,
@@ -107,8 +109,19 @@ impl Counts {
         }
     }
 
-    pub(super) fn segment(&mut self) {
-        self.segments += 1;
+    /// What follows is of this segment.
+    pub(super) fn segment(&mut self, base_offset: i64) {
+        self.segments.insert(base_offset);
+    }
+
+    /// The segments from behind the one at `holder` up to the one at `gone` are in that by now.
+    pub(super) fn merged(&mut self, holder: i64, gone: i64) {
+        self.segments.retain(|base| *base <= holder || *base > gone);
+    }
+
+    /// How many segments there are.
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
     }
 
     pub(super) fn damaged(&mut self, bytes: u64) {

@@ -12,16 +12,17 @@ use super::{
     journal::{Journals, LogEnd, Opened, open},
     progress::Progress,
     read::{Doubt, Seen, Tail, can_be_skipped, small, start, walk},
-    show::{Printer, decode_offsets, or_gone},
+    show::{Printer, behind, is_gone, or_gone},
     verify::is_in_motion,
 };
 use anyhow::Result;
 use counts::Counts;
 use engine::{
-    kafka::CLEANER_CHECKPOINT,
+    kafka::{CLEANER_CHECKPOINT, decode_offsets},
     segment::{FileKind, file_name, parse_directory_name},
 };
 use std::{
+    collections::VecDeque,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -34,7 +35,8 @@ pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &m
     let progress = Progress::new(request.progress, bytes.filter_map(|log| Some(log.metadata().ok()?.len())).sum());
     let mut worst = Outcome::Clean;
     for (directory, bases) in &logs {
-        let (counts, found) = count(directory, bases, request, journals, &progress)?;
+        let follows = path.is_dir();
+        let (counts, found) = count(directory, bases, follows, request, journals, &progress)?;
         worst = worst.max(found);
         printer.at(if logs.len() == 1 { path } else { directory });
         page::print(&counts, request.records, &mut printer)?;
@@ -56,7 +58,7 @@ fn logs(path: &Path) -> Result<Vec<(PathBuf, Vec<i64>)>> {
         found.push((path.to_owned(), listing.segments()));
     }
     for directory in &listing.directories {
-        let segments = Listing::of(directory)?.segments();
+        let segments = or_gone(Listing::of(directory).map(|listing| listing.segments()))?;
         if !segments.is_empty() {
             found.push((directory.clone(), segments));
         }
@@ -64,17 +66,39 @@ fn logs(path: &Path) -> Result<Vec<(PathBuf, Vec<i64>)>> {
     Ok(found)
 }
 
-fn count(directory: &Path, bases: &[i64], request: &Request, journals: &Journals, progress: &Progress) -> Result<(Counts, Outcome)> {
+/// Counts these segments of a partition. With `follows` also what is in others by now: compaction merges segments.
+fn count(
+    directory: &Path,
+    bases: &[i64],
+    follows: bool,
+    request: &Request,
+    journals: &Journals,
+    progress: &Progress,
+) -> Result<(Counts, Outcome)> {
     let active = bases.last().copied().unwrap_or_default();
     let mut counts = Counts::new(first_dirty(directory), active, request.records);
-    let mut worst = Outcome::Clean;
-    for (at, base_offset) in bases.iter().copied().enumerate() {
+    let (mut worst, mut floor) = (Outcome::Clean, None);
+    let mut left = VecDeque::from(bases.to_vec());
+    while let Some(base_offset) = left.pop_front() {
         let log = directory.join(file_name(base_offset, FileKind::Log));
-        let skipped = bases.get(at + 1).is_some_and(|next| can_be_skipped(*next, &request.select));
-        if !skipped && !request.select.is_past(base_offset) {
-            progress.on(&log);
-            worst = worst.max(or_gone(segment(&log, base_offset, request, journals, progress, &mut counts))?);
+        let skipped = left.front().is_some_and(|next| can_be_skipped(*next, &request.select));
+        if skipped || request.select.is_past(base_offset) {
+            continue;
         }
+        progress.on(&log);
+        let of_segment = Request { select: request.select.clone().not_below(floor), ..request.clone() };
+        let found = segment(&log, base_offset, &of_segment, journals, progress, &mut counts);
+        if follows && is_gone(&found) {
+            // Its records may be in another one by now, of which some were counted before.
+            let fresh = or_gone(Listing::from_gone(directory, base_offset).map(|listing| listing.segments()))?;
+            if let Some(holder) = fresh.first().filter(|first| **first < base_offset) {
+                counts.merged(*holder, base_offset);
+            }
+            floor = floor.max(Some(base_offset)).max(behind(counts.offsets.map(|(_, last)| last)));
+            left = fresh.into();
+            continue;
+        }
+        worst = worst.max(or_gone(found)?);
     }
     Ok((counts, worst))
 }
@@ -89,11 +113,11 @@ fn segment(
     counts: &mut Counts,
 ) -> Result<Outcome> {
     let mut from = start(log, base_offset, &request.select)?;
-    counts.segment();
     let (mut doubt, mut worst) = (Doubt::of(log), Outcome::Clean);
     loop {
         let mut again = false;
         let Opened { mut file, unknown, end: log_end } = open(log, base_offset, Some(from), request, journals)?;
+        counts.segment(base_offset);
         counts.unknown = unknown;
         let end = walk(&mut file, from, base_offset, |seen| {
             let position = seen.position();
@@ -144,4 +168,37 @@ fn first_dirty(directory: &Path) -> Option<i64> {
     let bytes = small(&Home::of(directory).data_dir.join(CLEANER_CHECKPOINT)).ok()?;
     let entries = decode_offsets(&bytes).ok()?;
     entries.into_iter().find(|entry| (entry.0, entry.1) == (topic.as_str(), partition)).map(|entry| entry.2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::batch::BatchBuilder;
+    use std::fs;
+
+    fn batches(offsets: std::ops::Range<i64>) -> Vec<u8> {
+        offsets.flat_map(|offset| BatchBuilder::new().at(offset, 0).record(1_000, Some(b"k"), Some(b"v")).build()).collect()
+    }
+
+    #[test]
+    fn segments_that_were_merged_since_they_were_listed_are_counted_once_and_so_are_their_batches() {
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |base, offsets| fs::write(root.path().join(file_name(base, FileKind::Log)), batches(offsets)).expect("written");
+        write(0, 0..6);
+        write(6, 6..8);
+        let request = Request { records: true, ..Request::default() };
+        let counted = |bases: &[i64]| {
+            let (counts, outcome) =
+                count(root.path(), bases, true, &request, &Journals::default(), &Progress::new(false, 0)).expect("readable");
+            assert_eq!(outcome, Outcome::Clean);
+            (counts.segments(), counts.batches, counts.records, counts.offsets)
+        };
+        let expected = (2, 8, 8, Some((0, 7)));
+        assert_eq!(counted(&[0, 6]), expected);
+        assert_eq!(counted(&[0, 3, 6]), expected);
+        assert_eq!(counted(&[3, 5, 6]), (2, 5, 5, Some((3, 7))), "what lies below was not asked for");
+        // All of them: the log began anew, and nothing holds what they had.
+        fs::remove_file(root.path().join(file_name(0, FileKind::Log))).expect("removed");
+        assert_eq!(counted(&[0, 3, 6]), (1, 2, 2, Some((6, 7))));
+    }
 }

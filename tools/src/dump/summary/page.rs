@@ -18,7 +18,7 @@ pub(super) fn print(counts: &Counts, records: bool, out: &mut Printer<'_>) -> Re
         return out.object(object(counts));
     }
     let mut rows: Vec<(&str, String)> = vec![
-        ("segments", counts.segments.to_string()),
+        ("segments", counts.segments().to_string()),
         ("batches", format!("{} ({} of control, {} empty)", counts.batches, counts.control_batches, counts.empty_batches)),
         ("records", counts.records.to_string()),
         ("bytes", format!("{} ({})", counts.bytes, size_text(counts.bytes))),
@@ -124,7 +124,7 @@ fn object(counts: &Counts) -> Json {
         counts.top_producers.most(NAMED_MAX).iter().map(|top| json!({"producerId": id(&top.key), "batches": top.count})).collect();
     let mut fields = json!({
         "type": "summary",
-        "segments": counts.segments,
+        "segments": counts.segments(),
         "batches": counts.batches,
         "controlBatches": counts.control_batches,
         "emptyBatches": counts.empty_batches,

@@ -1,12 +1,10 @@
 //! Snapshots and checkpoints: files whose content says by itself whether it is sound.
 
 use super::{Finding, Fix, Level};
-use crate::dump::{
-    inputs::{Known, trimmed_index, trimmed_times},
-    show::decode_offsets,
-};
-use engine::segment::{
-    EpochStart, FileKind, FormatError, OffsetIndex, TimeIndex, TxnIndex, decode_epochs, decode_metadata, decode_snapshot,
+use crate::dump::inputs::{Known, trimmed_index, trimmed_times};
+use engine::{
+    kafka::decode_offsets,
+    segment::{EpochStart, FileKind, FormatError, OffsetIndex, TimeIndex, TxnIndex, decode_epochs, decode_metadata, decode_snapshot},
 };
 use std::path::Path;
 

@@ -27,7 +27,7 @@ use super::{
     journal::Journals,
     progress::Progress,
     read::small,
-    show::{Line, Printer, size_text},
+    show::{Line, Printer, or_gone, size_text},
 };
 use anyhow::{Context, Result};
 use engine::{
@@ -104,7 +104,8 @@ pub(crate) enum Part {
 impl Part {
     fn verify(&self, request: &Request, journals: &Journals, progress: &Progress, totals: &mut Totals) -> Result<Vec<Finding>> {
         match self {
-            Part::Partition { directory, only } => partition::verify(directory, *only, request, journals, progress, totals),
+            // A partition that was deleted since it was listed is no error.
+            Part::Partition { directory, only } => or_gone(partition::verify(directory, *only, request, journals, progress, totals)),
             Part::Journal(directory) => journal::verify(directory),
             Part::Checkpoint(path) => Ok(checkpoints::verify_file(path, &small(path)?).into_iter().map(remedy::alone).collect()),
         }

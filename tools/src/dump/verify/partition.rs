@@ -9,14 +9,17 @@ use super::{
 use crate::dump::{
     Request,
     inputs::{Home, Known, Listing},
-    journal::{Journals, is_clean, journal_dir},
+    journal::{Journals, is_clean},
     progress::Progress,
     read::small,
     show::or_gone,
 };
 use anyhow::Result;
 use engine::segment::{EpochStart, FileKind, LEADER_EPOCH_CHECKPOINT, OpenTransactions, decode_epochs, decode_snapshot, file_name};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 /// A broker may be writing: damage is what is still there when it's read again.
 const READS_MAX: usize = 3;
@@ -40,18 +43,22 @@ pub(crate) fn verify(
             found.extend(or_gone(small(file).map(|bytes| verify_file(file, &bytes)))?);
         }
     }
-    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && is_clean(&journal_dir(&home, request)));
+    let clean = home.clean || (home.holder.is_none() && home.mark.is_some() && is_clean(&home, request));
     let epochs = checkpoint(directory).filter(|_| clean);
     let first = segments.first().copied().unwrap_or_default();
-    let mut state = before(directory, only.unwrap_or(first));
-    for base_offset in segments.iter().copied().filter(|base| only.is_none_or(|only| only == *base)) {
-        let (findings, after, of_segment) = settled(directory, base_offset, &state, request, journals, progress, epochs.as_deref())?;
-        state = after;
-        totals.segments += of_segment.segments;
-        totals.batches += of_segment.batches;
-        totals.bytes += of_segment.bytes;
-        totals.offsets_missing += of_segment.offsets_missing;
-        found.extend(findings);
+    let begin = before(directory, only.unwrap_or(first));
+    let verify = |base_offset, state: &State| settled(directory, base_offset, state, request, journals, progress, epochs.as_deref());
+    let verified = match only {
+        Some(only) => Vec::from_iter(verify(only, &begin)?.map(|segment| (only, segment))),
+        None => in_turn(directory, &segments, &begin, verify)?,
+    };
+    let state = verified.last().map_or(begin, |(_, segment)| segment.after.clone());
+    for (_, segment) in verified {
+        totals.segments += segment.totals.segments;
+        totals.batches += segment.totals.batches;
+        totals.bytes += segment.totals.bytes;
+        totals.offsets_missing += segment.totals.offsets_missing;
+        found.extend(segment.found);
     }
     totals.partitions += 1;
     if only.is_none() && home.holder.is_none() {
@@ -73,7 +80,38 @@ pub(crate) fn verify(
     Ok(found)
 }
 
-/// A segment's findings that are the same each time it's read.
+/// Verifies segments one after the other. Where compaction has merged one into another since they were listed, that one is verified
+/// anew, as a whole, and what was known behind it before is forgotten: it may have been read before and after it.
+fn in_turn(
+    directory: &Path,
+    bases: &[i64],
+    begin: &State,
+    verify: impl Fn(i64, &State) -> Result<Option<Verified>>,
+) -> Result<Vec<(i64, Verified)>> {
+    let mut done: Vec<(i64, Verified)> = Vec::new();
+    let mut left = VecDeque::from(bases.to_vec());
+    while let Some(base_offset) = left.pop_front() {
+        let state = done.last().map_or(begin, |(_, segment)| &segment.after);
+        if let Some(segment) = verify(base_offset, state)? {
+            done.push((base_offset, segment));
+            continue;
+        }
+        let fresh = or_gone(Listing::from_gone(directory, base_offset).map(|listing| listing.segments()))?;
+        done.retain(|(base, _)| fresh.first().is_none_or(|first| base < first));
+        left = fresh.into();
+    }
+    Ok(done)
+}
+
+/// A segment that was verified.
+struct Verified {
+    found: Vec<Finding>,
+    /// What is known behind it.
+    after: State,
+    totals: Totals,
+}
+
+/// A segment's findings that are the same each time it's read; `None` if it is gone: retention and compaction do that.
 fn settled(
     directory: &Path,
     base_offset: i64,
@@ -82,7 +120,7 @@ fn settled(
     journals: &Journals,
     progress: &Progress,
     epochs: Option<&[EpochStart]>,
-) -> Result<(Vec<Finding>, State, Totals)> {
+) -> Result<Option<Verified>> {
     let mut kept: Option<Vec<Finding>> = None;
     let mut reads = 0;
     loop {
@@ -93,7 +131,7 @@ fn settled(
         let ending = ending(&home, base_offset, next_base, request, journals);
         let segment = Segment { directory, base_offset, next_base, ending, request, journals, epochs, progress };
         let (mut found, after, totals) = match segment.verify(state.clone()) {
-            Err(_) if !log.is_file() => return Ok((Vec::new(), state.clone(), Totals::default())),
+            Err(_) if !log.is_file() => return Ok(None),
             result => result?,
         };
         if let Some(kept) = kept {
@@ -101,7 +139,7 @@ fn settled(
         }
         reads += 1;
         if found.is_empty() || home.holder.is_none() || reads == READS_MAX {
-            return Ok((found, after, totals));
+            return Ok(Some(Verified { found, after, totals }));
         }
         kept = Some(found);
     }
@@ -112,7 +150,7 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
         return Ending::Sealed;
     }
     match home.mark {
-        Some(_) if home.holder.is_some() || !(home.clean || is_clean(&journal_dir(home, request))) => {
+        Some(_) if home.holder.is_some() || !(home.clean || is_clean(home, request)) => {
             Ending::Moving { settled: vouched(home, base_offset, request, journals) }
         }
         None if home.holder.is_some() => Ending::Growing,
@@ -122,7 +160,7 @@ fn ending(home: &Home, base_offset: i64, next_base: Option<i64>, request: &Reque
 
 /// Up to where Thalweg's journal says that batches reach in an active segment, in bytes.
 fn vouched(home: &Home, base_offset: i64, request: &Request, journals: &Journals) -> u64 {
-    let line = home.mark.and_then(|mark| journals.line(&journal_dir(home, request), mark));
+    let line = home.mark.and_then(|mark| journals.line(home, request, mark));
     // Before the first batch that is not wholly flushed, all are. In a journal that says nothing of the segment, nothing is.
     line.filter(|line| line.segment_base == base_offset).map_or(0, |line| u64::from(line.batch_start))
 }
@@ -220,5 +258,52 @@ fn against_epochs(directory: &Path, epochs: &[EpochStart], state: &State) -> Opt
             Some(finding.action("no CRC covers it; --repair sets what the checkpoint says").fix(fix))
         }
         None => anew(format!("{count} batches have another epoch than it says, the first at offset {}", place.base_offset)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::batch::BatchBuilder;
+    use std::{cell::Cell, fs, ops::Range};
+
+    fn write(directory: &Path, base_offset: i64, offsets: Range<i64>) {
+        let bytes = offsets.flat_map(|offset| BatchBuilder::new().at(offset, 0).record(1_000, None, Some(b"v")).build());
+        fs::write(directory.join(file_name(base_offset, FileKind::Log)), bytes.collect::<Vec<u8>>()).expect("written");
+    }
+
+    #[test]
+    fn what_compaction_has_merged_is_verified_in_its_new_place_whenever_that_was() {
+        // Since they were listed, but before the first was read; while the first is read; and while the last is.
+        for merged_at in [None, Some(0), Some(6)] {
+            let root = tempfile::tempdir().expect("a directory");
+            let directory = root.path();
+            let merge = || {
+                write(directory, 0, 0..6);
+                let _ = fs::remove_file(directory.join(file_name(3, FileKind::Log)));
+            };
+            write(directory, 0, 0..3);
+            write(directory, 3, 3..6);
+            write(directory, 6, 6..8);
+            let is_merged = Cell::new(merged_at.is_none());
+            if is_merged.get() {
+                merge();
+            }
+            let (request, journals, progress) = (Request::default(), Journals::default(), Progress::new(false, 0));
+            let verified = in_turn(directory, &[0, 3, 6], &before(directory, 0), |base_offset, state| {
+                let verified = settled(directory, base_offset, state, &request, &journals, &progress, None);
+                if merged_at == Some(base_offset) && !is_merged.replace(true) {
+                    merge();
+                }
+                verified
+            });
+            let verified = verified.expect("readable");
+            let batches: u64 = verified.iter().map(|(_, segment)| segment.totals.batches).sum();
+            let missing: u64 = verified.iter().map(|(_, segment)| segment.totals.offsets_missing).sum();
+            let bases: Vec<i64> = verified.iter().map(|(base, _)| *base).collect();
+            let expected = if merged_at == Some(6) { vec![0, 3, 6] } else { vec![0, 6] };
+            assert_eq!((batches, missing, bases), (8, 0, expected), "{merged_at:?}");
+            assert!(verified.iter().all(|(_, segment)| segment.found.is_empty()), "{merged_at:?}");
+        }
     }
 }
