@@ -78,6 +78,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 }
 
 /// What was dropped, the newest last.
+#[derive(Default)]
 struct Spare {
     pieces: Vec<Piece>,
     bytes: usize,
@@ -105,6 +106,18 @@ impl Spare {
 
 thread_local! {
     static SPARE: RefCell<Spare> = const { RefCell::new(Spare { pieces: Vec::new(), bytes: 0 }) };
+}
+
+/// Gives the memory that the thread keeps back to the system, and with it what the allocator has of free pages.
+pub fn give_back() {
+    let kept = SPARE.try_with(|spare| std::mem::take(&mut *spare.borrow_mut()));
+    drop(kept);
+    // The allocator keeps what was freed below something that is still in use.
+    // SAFETY: it only gives free pages back.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod sim;
 mod uring;
 
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
+pub(crate) use memory::give_back;
 pub use overlay::{Overlay, OverlayFile};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};

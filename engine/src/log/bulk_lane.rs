@@ -5,7 +5,7 @@
 use super::{LogError, core::Core, signal::Permits};
 use crate::{
     bugs::{self, Bug},
-    disk::{Disk, is_full},
+    disk::{Disk, give_back, is_full},
     partition::{
         Partition, PartitionId, Run,
         limits::SPACE_RETRY_MS,
@@ -29,7 +29,7 @@ struct Done<D: Disk> {
 }
 
 enum What<D: Disk> {
-    Run { bytes: u64, start: u64, result: io::Result<()> },
+    Run { bytes: u64, start: u64, is_quiet: bool, result: io::Result<()> },
     Cut,
     Allocated { target: u64, result: io::Result<()> },
     Sealed { ending: Ending<D>, result: Result<ActiveFile<D>, EndError> },
@@ -46,6 +46,9 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
     loop {
         start_jobs(core, &flushes, &mut flying, &mut bytes_in_flight);
         let done = if flying.is_empty() {
+            if core.gives_memory_back.take() {
+                give_back();
+            }
             core.bulk_signal.wait().await;
             None
         } else {
@@ -55,8 +58,11 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
             }
         };
         if let Some(done) = done {
-            if let What::Run { bytes, .. } = done.what {
+            if let What::Run { bytes, is_quiet, .. } = done.what {
                 bytes_in_flight -= bytes;
+                if is_quiet {
+                    core.limits.quiet_runs.set(core.limits.quiet_runs.get() - 1);
+                }
                 core.run_bytes.set(core.run_bytes.get() + bytes);
                 if core.wants_head() {
                     core.journal_signal.set();
@@ -71,7 +77,7 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
 /// Begins what the waiting partitions want, as far as the bounds allow.
 fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flying<D>, bytes_in_flight: &mut u64) {
     loop {
-        let Some(id) = core.bulk_queue.borrow_mut().pop_front() else { return };
+        let Some(id) = core.next_for_bulk() else { return };
         let most = match core.small_appends_wait.get() {
             true => core.config.bulk_bytes_in_flight_busy_max,
             false => core.config.bulk_bytes_in_flight_max,
@@ -93,9 +99,15 @@ fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flyin
                 flying.push(allocate(core.disk.clone(), id, partition.active.file.clone(), target));
                 core.settle(partition);
             }
-            Some(Job::Run(run)) => {
+            Some(Job::WaitQuietly) => {
+                if !std::mem::replace(&mut partition.jobs.waits_quietly, true) {
+                    core.quiet_queue.borrow_mut().push_back(id);
+                }
+            }
+            Some(Job::Run { run, is_quiet }) => {
                 *bytes_in_flight += run.bytes();
-                flying.push(write(core, id, partition, &run, Rc::clone(flushes)));
+                core.limits.quiet_runs.set(core.limits.quiet_runs.get() + usize::from(is_quiet));
+                flying.push(write(core, id, partition, &run, is_quiet, Rc::clone(flushes)));
                 core.settle(partition);
             }
             Some(Job::Seal) => flying.push(seal(core.disk.clone(), id, ending(core, partition))),
@@ -125,6 +137,7 @@ fn write<D: Disk>(
     id: PartitionId,
     partition: &Partition<D>,
     run: &Run,
+    is_quiet: bool,
     flushes: Rc<Permits>,
 ) -> LocalBoxFuture<'static, Done<D>> {
     let (start, bytes) = (run.start, run.bytes());
@@ -148,7 +161,7 @@ fn write<D: Disk>(
         };
         let result = result.await;
         lane.end(bytes);
-        Done { id, what: What::Run { bytes, start, result } }
+        Done { id, what: What::Run { bytes, start, is_quiet, result } }
     })
 }
 

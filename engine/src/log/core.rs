@@ -98,6 +98,8 @@ pub(super) struct Core<D: Disk> {
     pub bulk: Rc<Lane>,
     pub bulk_queue: RefCell<VecDeque<PartitionId>>,
     pub bulk_signal: Signal,
+    /// Partitions whose runs nobody waits for, in turn.
+    pub quiet_queue: RefCell<VecDeque<PartitionId>>,
     /// Senders that wait for room, in order.
     pub admissions: RefCell<BTreeMap<u64, (u64, Waker)>>,
     /// The partitions that have memory to give back, in turn, each once.
@@ -109,6 +111,10 @@ pub(super) struct Core<D: Disk> {
     pub close_error: RefCell<Option<super::LogError>>,
     /// The journal is to begin its other file now, so that its head lets go of segments that are sealed.
     pub wants_switch: Cell<bool>,
+    /// The core is idle: the next switch parks everything.
+    pub rests: Cell<bool>,
+    /// Everything is parked when the bulk lane has nothing more to do: memory goes back to the system then.
+    pub gives_memory_back: Cell<bool>,
     /// Bytes that runs have brought into segments since the last head.
     pub run_bytes: Cell<u64>,
     /// What retention and compaction do next, and when.
@@ -205,6 +211,20 @@ impl<D: Disk> Core<D> {
             self.bulk_queue.borrow_mut().push_back(partition.spec.id);
             self.bulk_signal.set();
         }
+    }
+
+    /// The partition that the bulk lane looks at next: those whose runs somebody waits for come first.
+    pub fn next_for_bulk(&self) -> Option<PartitionId> {
+        self.bulk_queue.borrow_mut().pop_front().or_else(|| {
+            if !self.limits.may_run_quietly() {
+                return None;
+            }
+            let id = self.quiet_queue.borrow_mut().pop_front()?;
+            if let Some(Slot::Open(partition)) = self.slots.borrow_mut().get_mut(&id) {
+                partition.jobs.waits_quietly = false;
+            }
+            Some(id)
+        })
     }
 
     /// True if `bytes` more may be appended now.

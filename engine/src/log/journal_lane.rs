@@ -171,7 +171,7 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
         }
     }
     if parks {
-        park_idle(core, &mut slots);
+        park_idle(core, &mut slots, core.rests.take());
     }
     drop(slots);
     // Whoever waits until the journal has let go of a segment.
@@ -179,14 +179,18 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
     Ok(())
 }
 
-/// Parks what was idle since the last time.
-fn park_idle<D: Disk>(core: &Core<D>, slots: &mut BTreeMap<PartitionId, Slot<D>>) {
+/// Parks what was idle since the last time, or everything.
+fn park_idle<D: Disk>(core: &Core<D>, slots: &mut BTreeMap<PartitionId, Slot<D>>, all: bool) {
     for slot in slots.values_mut() {
         let Slot::Open(partition) = slot else { continue };
         let was_fresh = std::mem::replace(&mut partition.is_fresh, false);
-        if !was_fresh && partition.offline.is_none() {
+        if (all || !was_fresh) && partition.offline.is_none() {
             partition.wants_parking = true;
             core.settle(partition);
         }
+    }
+    if all {
+        core.gives_memory_back.set(true);
+        core.bulk_signal.set();
     }
 }

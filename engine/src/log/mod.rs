@@ -105,6 +105,7 @@ impl<D: Disk> Log<D> {
             unmoved: Cell::new(start.partitions.iter().map(Recovered::unmoved_bytes).sum()),
             homeless: Cell::new(0),
             senders_waiting: Cell::new(0),
+            quiet_runs: Cell::new(0),
             offline: Cell::new(0),
             traffic: Traffic::default(),
             now_ms: Cell::new(0),
@@ -126,12 +127,15 @@ impl<D: Disk> Log<D> {
             small_appends_wait: Cell::new(false),
             bulk_queue: RefCell::default(),
             bulk_signal: Signal::default(),
+            quiet_queue: RefCell::default(),
             admissions: RefCell::default(),
             holders: RefCell::new(VecDeque::new()),
             tickets: Cell::new(0),
             is_closing: Cell::new(false),
             close_error: RefCell::default(),
             wants_switch: Cell::new(false),
+            rests: Cell::new(false),
+            gives_memory_back: Cell::new(false),
             run_bytes: Cell::new(0),
             keeper: Keeper::default(),
             final_head: Cell::new(false),
@@ -181,7 +185,7 @@ impl<D: Disk> Log<D> {
     /// How long ago, in ms, something was appended, by the broker's clock.
     #[must_use]
     pub fn appended_ms_ago(&self, now_ms: i64) -> i64 {
-        now_ms.saturating_sub(self.core.limits.now_ms.get())
+        now_ms.saturating_sub(self.core.keeper.appended_ms())
     }
 
     async fn open_partition(&self, id: PartitionId) -> Result<(), OpenError> {

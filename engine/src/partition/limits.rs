@@ -4,6 +4,10 @@ use super::tail::Budget;
 use crate::measure::Traffic;
 use std::{cell::Cell, rc::Rc};
 
+/// Runs that nobody waits for, at the same time: they take the disk from those that somebody does wait for. Eight of them made a journal's
+/// flush ten times as long (docs/benchmarks.md).
+const QUIET_RUNS_MAX: usize = 1;
+
 /// How often a full disk is asked again, in ms of the appends' clock.
 pub const SPACE_RETRY_MS: i64 = 200;
 /// Appends of a full disk may hold this part of a journal file: one of so many.
@@ -36,6 +40,8 @@ pub struct Limits {
     pub homeless: Cell<u64>,
     /// Senders that wait until bytes were moved.
     pub senders_waiting: Cell<usize>,
+    /// Runs in flight that nobody waits for.
+    pub quiet_runs: Cell<usize>,
     /// Partitions that take no appends until the next start.
     pub offline: Cell<u64>,
     /// What went through all partitions.
@@ -57,6 +63,12 @@ impl Limits {
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.senders_waiting.get() > 0 || self.unmoved.get() > self.unmoved_bytes_max / 2
+    }
+
+    /// True if a run that nobody waits for may begin.
+    #[must_use]
+    pub fn may_run_quietly(&self) -> bool {
+        self.quiet_runs.get() < QUIET_RUNS_MAX
     }
 
     /// True if `bytes` more may be appended to partitions whose segments can't grow. The broker's own have twice as

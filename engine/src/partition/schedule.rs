@@ -19,7 +19,14 @@ pub enum Job {
     /// Allocate the active segment up to here.
     Allocate(u64),
     /// Write and flush this run, which has begun.
-    Run(Run),
+    Run {
+        /// What of the segment.
+        run: Run,
+        /// Nobody waits for it: it moves what the journal has.
+        is_quiet: bool,
+    },
+    /// Nobody waits for its run, and another such run is under way.
+    WaitQuietly,
     /// It must wait until this many bytes may be in flight.
     WaitFor(u64),
     /// Everything of the active segment is in it: cut it, complete it, and begin the next one.
@@ -55,12 +62,13 @@ impl<D: Disk> Partition<D> {
     /// True if the bulk lane may have something to do for it.
     #[must_use]
     pub fn wants_bulk(&self, limits: &Limits) -> bool {
+        let is_held_back = self.jobs.waits_quietly && self.is_quiet(limits);
         self.must_empty()
-            || self.wants_parking
+            || (self.wants_parking && !is_held_back)
             || self.no_space.is_some_and(|no_space| no_space.is_probing)
             || (limits.senders_waiting.get() > 0 && self.progress.park_is_due())
-            || (!self.jobs.run
-                && (self.progress.bulk_is_due(self.skips_journal_from()) || self.progress.move_is_due(self.move_bytes_min(limits))))
+            || (!self.jobs.run && self.progress.bulk_is_due(self.skips_journal_from()))
+            || (!self.jobs.run && !is_held_back && self.progress.move_is_due(self.move_bytes_min(limits)))
             || self.allocation_ahead().is_some()
     }
 
@@ -73,6 +81,11 @@ impl<D: Disk> Partition<D> {
     #[must_use]
     pub fn wants_head(&self) -> bool {
         self.must_empty() && self.progress.is_vouched_above() && self.offline.is_none() && !self.is_deleted
+    }
+
+    /// True if nobody waits for what the journal holds to be moved.
+    fn is_quiet(&self, limits: &Limits) -> bool {
+        !self.must_empty() && !limits.is_pressed()
     }
 
     /// What the journal holds moves to the segment in runs of at least so many bytes.
@@ -117,6 +130,10 @@ impl<D: Disk> Partition<D> {
         if !(bulk || moves || parks) {
             return None;
         }
+        let is_quiet = !bulk && self.is_quiet(limits);
+        if is_quiet && !limits.may_run_quietly() {
+            return Some(Job::WaitQuietly);
+        }
         let start = block_floor(progress.flushed());
         let most = limits.run_bytes_max;
         let wanted_end = match (bulk, parks) {
@@ -139,7 +156,7 @@ impl<D: Disk> Partition<D> {
         self.jobs.run = true;
         self.jobs.parking = parks && self.wants_parking;
         self.active.submitted = self.active.submitted.max(block_ceiling(run.segment_end));
-        Some(Job::Run(run))
+        Some(Job::Run { run, is_quiet })
     }
 
     fn next_seal(&mut self) -> Option<Job> {

@@ -64,6 +64,8 @@ pub struct Jobs {
     pub journal_queued: bool,
     /// The bulk lane will look at it.
     pub bulk_queued: bool,
+    /// It waits until no other run is under way that nobody waits for.
+    pub waits_quietly: bool,
     /// Compacted segments take the place of others: the directory is not to be touched.
     pub swapping: bool,
     /// So many tasks open its sealed segments, which may write indexes.

@@ -13,6 +13,7 @@
 mod calls;
 mod compaction;
 mod event;
+mod rest;
 mod retention;
 mod survey;
 
@@ -59,6 +60,7 @@ pub(super) struct Keeper {
     only: RefCell<Option<BTreeSet<PartitionId>>>,
     /// Partitions that are looked at now.
     looked_at: RefCell<BTreeSet<PartitionId>>,
+    rest: rest::Rest,
     observer: RefCell<Option<Observer>>,
     /// What could not be done last time, of each partition: it is logged once, however often it is tried.
     failures: RefCell<BTreeMap<PartitionId, String>>,
@@ -100,6 +102,18 @@ impl Keeper {
     pub fn soon(&self, id: PartitionId) {
         self.at(id, i64::MIN);
         self.signal.set();
+    }
+
+    /// Something is appended.
+    pub fn appended(&self, now_ms: i64) {
+        if self.rest.ends(now_ms) {
+            self.signal.set();
+        }
+    }
+
+    /// When something was last appended, in ms of the broker's clock.
+    pub fn appended_ms(&self) -> i64 {
+        self.rest.appended_ms()
     }
 
     /// As [`Keeper::soon`], and what has failed doesn't wait any longer.
@@ -214,7 +228,8 @@ pub(super) async fn keep<D: Disk>(log: &Log<D>, now_ms: i64) -> Option<i64> {
             }
         })
         .await;
-    core.keeper.next()
+    let is_for_all = core.keeper.only.borrow().is_none();
+    earlier(core.keeper.next(), if is_for_all { rest::look(core, now_ms) } else { None })
 }
 
 /// A look at a partition ends, also if its caller has given up.
