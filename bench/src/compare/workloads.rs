@@ -216,7 +216,7 @@ impl Workload {
                 ("start after kill -9", String::new(), cases.collect())
             }
             Id::W8 => {
-                let measure = format!("consume --consumers 100 --share --warm-up 5 --seconds {}", seconds(10.0, 30.0));
+                let measure = format!("consume --consumers 100 --share --warm-up 15 --seconds {}", seconds(10.0, 30.0));
                 let mut case = case("idle", "1,000 partitions, 100 idle consumers with 10 partitions each", &measure, IDLE);
                 let fill = "produce --partitions 1000 --records 1 --record-bytes 100 --in-flight 64 --warm-up 0 --seconds 3";
                 case.prepare = vec![words(fill)];

@@ -48,6 +48,8 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
         let done = if flying.is_empty() {
             if core.gives_memory_back.take() {
                 give_back();
+                // The next head carries nothing: a start has nothing to replay.
+                core.ask_for_switch();
             }
             core.bulk_signal.wait().await;
             None

@@ -52,9 +52,12 @@ fn pick(text: Option<&str>, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
     Ok(picked)
 }
 
-/// As `--cores` takes it.
+/// As `--cores` takes it: a number alone would be a count.
 fn list_of(cpus: &[usize]) -> String {
-    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    match cpus {
+        [cpu] => format!("{cpu},"),
+        _ => cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+    }
 }
 
 #[cfg(test)]
@@ -72,5 +75,7 @@ mod tests {
         for text in ["0", "5", "3,4", "x", "", "0,0", "2-0", "-", "1--2"] {
             assert!(pick(Some(text), &allowed).is_err(), "{text:?}");
         }
+        let advice = pick(Some("0"), &[3]).unwrap_err().to_string();
+        assert!(advice.contains("(for example 3,)") && pick(Some("3,"), &[3]).is_ok(), "{advice}");
     }
 }
