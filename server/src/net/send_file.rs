@@ -26,8 +26,8 @@ pub trait Residency {
     async fn place(&self) -> Option<Self::Place<'_>>;
     /// Whether a range is in the page cache.
     fn resident(&self, position: u64, len: usize) -> bool;
-    /// Asks for a range, without waiting.
-    fn ask(&self, position: u64, len: usize);
+    /// Asks for a range: when this returns, its pages wait for the disk.
+    async fn ask(&self, position: u64, len: usize);
     /// Waits until a range that was asked for has been read.
     async fn arrive(&self, position: u64, len: usize);
 }
@@ -55,13 +55,13 @@ impl Residency for Cached<'_> {
         is_resident(self.reader.as_raw_fd(), position, len)
     }
 
-    fn ask(&self, position: u64, len: usize) {
-        self.disk.will_need(self.reader, position, len);
+    async fn ask(&self, position: u64, len: usize) {
+        self.disk.will_need(self.reader, position, len).await;
     }
 
     async fn arrive(&self, position: u64, len: usize) {
-        // A read of the last byte completes when its page is there: the pages before it were asked for earlier. What it
-        // says is of no interest: sendfile will say the same.
+        // A read of the last byte completes when its page is there: the pages before it were asked for earlier. Beside them it would
+        // read that page by itself. What it says is of no interest: sendfile will say the same.
         let _ = self.disk.read_buffered(self.reader, position + len as u64 - 1, 1).await;
     }
 }
@@ -99,7 +99,7 @@ async fn send_range(
             place = cache.place().await;
             // A cold reader goes through the file: ask for more than this turn, so that the device sees one large read.
             let ahead = if place.is_some() { turn } else { left.min(AHEAD_BYTES) };
-            cache.ask(position, ahead);
+            cache.ask(position, ahead).await;
             asked_to = position + ahead as u64;
         }
         for _ in 0..ATTEMPTS_MAX {
@@ -108,7 +108,7 @@ async fn send_range(
             }
             cache.arrive(position, turn).await;
             if !cache.resident(position, turn) {
-                cache.ask(position, turn);
+                cache.ask(position, turn).await;
             }
         }
         drop(place);

@@ -37,6 +37,22 @@ pub struct UringDisk {
     began: Instant,
 }
 
+/// A read-ahead in flight.
+struct ReadAhead<'a>(&'a Cell<usize>);
+
+impl ReadAhead<'_> {
+    fn begin(count: &Cell<usize>) -> ReadAhead<'_> {
+        count.set(count.get() + 1);
+        ReadAhead(count)
+    }
+}
+
+impl Drop for ReadAhead<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// A buffered read-only descriptor.
 #[derive(Clone, Debug)]
 pub struct BufferedFile(Rc<File>);
@@ -73,17 +89,16 @@ impl UringDisk {
         self.ring.run().await;
     }
 
-    /// Asks the kernel to read a range ahead, without waiting (FADVISE WILLNEED on the ring). A hint: it is dropped when
-    /// `WILL_NEED_MAX` are in flight.
-    pub fn will_need(&self, reader: &BufferedFile, position: u64, len: usize) {
+    /// Has the kernel begin to read a range ahead (FADVISE WILLNEED on the ring); when this returns, its pages wait for the
+    /// disk, and a read of the last one completes with it. A hint: it is dropped when `WILL_NEED_MAX` are in flight.
+    pub async fn will_need(&self, reader: &BufferedFile, position: u64, len: usize) {
         if self.read_aheads.get() >= WILL_NEED_MAX || len == 0 {
             return;
         }
-        self.read_aheads.set(self.read_aheads.get() + 1);
+        let _begun = ReadAhead::begin(&self.read_aheads);
         let entry = opcode::Fadvise::new(Fd(reader.as_raw_fd()), len as libc::off_t, libc::POSIX_FADV_WILLNEED).offset(position).build();
-        let pending = self.ring.start(entry, Keep { file: Some(Rc::clone(&reader.0)), ..Keep::default() });
-        let read_aheads = Rc::clone(&self.read_aheads);
-        pending.detach(move || read_aheads.set(read_aheads.get() - 1));
+        // What it says is of no interest: a read will say the same.
+        let _ = self.on_file(&reader.0, entry).await;
     }
 
     /// Operations that are queued or in the kernel.

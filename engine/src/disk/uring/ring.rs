@@ -35,8 +35,6 @@ pub(super) struct Keep {
     pub bytes: Vec<u8>,
     /// The result is a new descriptor: closed if nobody waits for it any more.
     pub opens: bool,
-    /// Run when the operation of a dropped future has completed.
-    pub detached: Option<Box<dyn FnOnce()>>,
 }
 
 enum State {
@@ -95,9 +93,6 @@ fn bury(operation: Operation) {
     if let (true, State::Done(fd @ 0..)) = (operation.keep.opens, &operation.state) {
         // SAFETY: the kernel has just made this descriptor and nobody else knows it.
         drop(unsafe { OwnedFd::from_raw_fd(*fd) });
-    }
-    if let Some(detached) = operation.keep.detached {
-        detached();
     }
 }
 
@@ -245,16 +240,6 @@ impl Drop for Ring {
 pub(super) struct Pending {
     ring: Rc<Ring>,
     key: Option<usize>,
-}
-
-impl Pending {
-    /// Leaves the operation to the kernel; `then` runs when it has completed.
-    pub(super) fn detach(self, then: impl FnOnce() + 'static) {
-        let key = self.key.expect("not polled yet");
-        let mut slab = self.ring.slab.borrow_mut();
-        slab.slots[key].as_mut().expect("in flight").keep.detached = Some(Box::new(then));
-        drop(slab);
-    }
 }
 
 impl Future for Pending {

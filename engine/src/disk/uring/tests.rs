@@ -46,7 +46,7 @@ fn what_was_written_is_read_back_direct_and_buffered() {
         let back = disk.read_buffered(&reader, BLOCK + CHUNK_BYTES as u64 + 7, 100).await.unwrap();
         assert_eq!(back, two[7..107]);
         assert!(disk.read(&file, 2 << 20, BLOCK as usize).await.unwrap().iter().all(|byte| *byte == 0));
-        disk.will_need(&reader, 0, 1 << 20);
+        disk.will_need(&reader, 0, 1 << 20).await;
     });
 }
 

@@ -70,7 +70,7 @@ impl Residency for Fake {
     fn resident(&self, _position: u64, _len: usize) -> bool {
         self.resident.get()
     }
-    fn ask(&self, position: u64, len: usize) {
+    async fn ask(&self, position: u64, len: usize) {
         self.asked.borrow_mut().push((position, len));
     }
     async fn arrive(&self, _position: u64, _len: usize) {
