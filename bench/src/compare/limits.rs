@@ -3,6 +3,7 @@
 use super::{
     bench,
     child::{is_installed, output, pinned},
+    stalls,
 };
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -70,7 +71,7 @@ impl Limits<'_> {
         // The rest of the file is filled, so that the next ones find written blocks.
         self.fio(file, &format!("{sequential} --rw=write --overwrite=1 --runtime=60"))?;
         let written = self.fio(file, &format!("{sequential} --rw=write --overwrite=1 --fdatasync=4"))?;
-        let read = self.fio(file, &format!("{sequential} --rw=read"))?;
+        let (read, stalls) = stalls::during(self.load_cpu, || self.fio(file, &format!("{sequential} --rw=read")))?;
         let scratch = Scratch(self.work.join("limits-small.dat"));
         let small = &scratch.0;
         self.fio(small, &format!("--size={SMALL_FILE_MIB}M --bs=1M --iodepth=4 --rw=write --end_fsync=1 --runtime=60"))?;
@@ -81,6 +82,8 @@ impl Limits<'_> {
         found.insert("disk_fresh_mb_per_second".to_owned(), mb(&fresh, "write"));
         found.insert("disk_written_mb_per_second".to_owned(), mb(&written, "write"));
         found.insert("disk_read_mb_per_second".to_owned(), mb(&read, "read"));
+        found.insert("stall_beside_read_ms_max".to_owned(), json!(stalls.longest.as_secs_f64() * 1e3));
+        found.insert("stalled_beside_read_percent".to_owned(), json!(stalls.share * 100.0));
         let small_us = (p50_ns(&journal["write"]["clat_ns"]) + p50_ns(&journal["sync"]["lat_ns"])) / 1e3;
         found.insert("disk_small_p50_us".to_owned(), json!(small_us));
         Ok(())

@@ -16,6 +16,7 @@ mod limits;
 mod machine;
 mod page;
 mod result;
+mod stalls;
 mod subject;
 mod svg;
 mod table;
