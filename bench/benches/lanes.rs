@@ -1,6 +1,7 @@
 //! The log's lanes on a filesystem, without network and protocol: what its bounds should be there.
 //!
-//! `cargo bench -p bench --bench lanes -- DIR` writes into a directory of its own below DIR, some GB at a time, and removes it.
+//! `cargo bench -p bench --bench lanes -- DIR [BOUND]` writes into a directory of its own below DIR, some GB at a time, and removes it.
+//! BOUND is the one whose table is wanted.
 
 use engine::{
     batch::BatchBuilder,
@@ -156,13 +157,20 @@ fn table(directory: &Path, title: &str, cases: &[(String, LogConfig, Vec<Load>)]
 }
 
 fn main() {
-    let directory = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let directory = arguments.next();
+    let bound = arguments.next().unwrap_or_default();
     // `cargo test --benches` runs this without a directory: there is nothing to be measured then.
     let Some(directory) = directory.map(|directory| PathBuf::from(directory).join("thalweg-lanes")) else {
-        println!("usage: cargo bench -p bench --bench lanes -- DIR");
+        println!("usage: cargo bench -p bench --bench lanes -- DIR [BOUND]");
         return;
     };
     let config = config(&directory);
+    let table = |title: &str, cases: &[_]| {
+        if title.starts_with(&bound) {
+            table(&directory, title, cases);
+        }
+    };
     let bulk = |bytes| Load { batch_bytes: bytes, in_flight: 8 };
     let cases: Vec<_> = [16, 64, 128, 256, 512, 1024]
         .into_iter()
@@ -171,11 +179,17 @@ fn main() {
             (format!("{kib} KiB, {lane}"), LogConfig { bulk_bytes_min, ..config.clone() }, vec![bulk(kib * KIB)])
         })
         .collect();
-    table(&directory, "bulk_bytes_min: batches of one size, 8 partitions, 8 in flight, by either lane", &cases);
+    table("bulk_bytes_min: batches of one size, 8 partitions, 8 in flight, by either lane", &cases);
     let in_flight = |most: u64| LogConfig { bulk_bytes_in_flight_max: most, bulk_bytes_in_flight_busy_max: most, ..config.clone() };
     let cases: Vec<_> = [1, 2, 4, 8, 16].map(|mib| (format!("{mib} MiB"), in_flight(mib * MIB), vec![bulk(MIB)])).into();
-    table(&directory, "bulk_bytes_in_flight_max: 1 MiB batches, 8 partitions, 8 in flight", &cases);
+    table("bulk_bytes_in_flight_max: 1 MiB batches, 8 partitions, 8 in flight", &cases);
     let small = Load { batch_bytes: 4 * KIB, in_flight: 1 };
     let cases: Vec<_> = [1, 2, 4, 8].map(|mib| (format!("{mib} MiB"), in_flight(mib * MIB), vec![bulk(MIB), small])).into();
-    table(&directory, "bulk_bytes_in_flight_busy_max: the same beside 4 KiB appends, one at a time (right)", &cases);
+    table("bulk_bytes_in_flight_busy_max: the same beside 4 KiB appends, one at a time (right)", &cases);
+    let journal = |kib: u64| LogConfig { frame_bytes_max: (kib * KIB) as usize, bulk_bytes_min: NEVER, ..config.clone() };
+    for (bytes, in_flight) in [(4 * KIB, 512), (64 * KIB, 64)] {
+        let cases: Vec<_> =
+            [64, 256, 1008].map(|kib| (format!("{kib} KiB"), journal(kib), vec![Load { batch_bytes: bytes, in_flight }])).into();
+        table(&format!("frame_bytes_max: {} KiB batches through the journal, {in_flight} in flight", bytes / KIB), &cases);
+    }
 }

@@ -1,5 +1,6 @@
 //! The engine's bounds: each has a name and a default.
 
+use crate::journal::FRAME_CONTENT_MAX;
 use std::path::PathBuf;
 
 /// The bounds of one core's log.
@@ -11,6 +12,8 @@ pub struct LogConfig {
     pub journal_dir: PathBuf,
     /// The size of a core's two journal files together, in bytes.
     pub journal_bytes: u64,
+    /// What one frame of the journal holds at most, in bytes: 64 KiB to [`FRAME_CONTENT_MAX`].
+    pub frame_bytes_max: usize,
     /// Whole new blocks of a partition, in bytes, from which on they skip the journal.
     pub bulk_bytes_min: u64,
     /// Bytes of segment writes in flight per core.
@@ -38,6 +41,7 @@ impl Default for LogConfig {
             data_dir: PathBuf::from("thalweg-data"),
             journal_dir: PathBuf::from("thalweg-data/journal"),
             journal_bytes: 128 << 20,
+            frame_bytes_max: FRAME_CONTENT_MAX,
             bulk_bytes_min: 256 << 10,
             bulk_bytes_in_flight_max: 4 << 20,
             bulk_bytes_in_flight_busy_max: 2 << 20,

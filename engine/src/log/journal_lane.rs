@@ -49,7 +49,7 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             if core.journal_queue.borrow().is_empty() {
                 break;
             }
-            let (items, members) = fill(core, writer.room().min(FRAME_CONTENT_MAX));
+            let (items, members) = fill(core, writer.room().min(core.config.frame_bytes_max));
             if items.is_empty() {
                 continue;
             }
