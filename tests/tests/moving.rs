@@ -221,16 +221,8 @@ fn a_partition_that_is_not_whole_in_its_segments_is_not_exported_in_part() {
         ours.stop()?;
         let to = scratch.path().join("out");
         let said = export(ours.data(), &to, &[])?.output_of_failure()?;
-        ensure!(
-            said.contains("was not stopped cleanly") && said.contains(&format!("{PLAIN}-0: ")) && said.contains("--accept-loss"),
-            "{said}"
-        );
-        ensure!(said.contains("has no batch at byte 0") && said.contains(&format!("--topics {MIXED}")), "{said}");
-        ensure!(!to.exists(), "nothing is written");
-        // The others are whole.
-        let others = scratch.path().join("others");
-        let said = export(ours.data(), &others, &["--topics", MIXED])?.output_of_success()?;
-        ensure!(said.contains("exported to") && said.contains(MIXED), "{said}");
+        ensure!(said.contains("was not stopped cleanly") && said.contains("which partition is offline"), "{said}");
+        ensure!(said.contains("--accept-loss") && !to.exists(), "nothing is written: {said}");
         std::fs::write(&plain, &whole)?;
         ours.launch()?;
         ours.stop()?;

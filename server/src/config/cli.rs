@@ -91,7 +91,7 @@ pub enum Command {
 }
 
 const EXPORT_HELP: &str = "\
-The data directory must have been stopped (SIGTERM); nothing in it is changed. What is written to DIR:
+The data directory must have been stopped cleanly (SIGTERM); nothing in it is changed. What is written to DIR:
 
   partitions/orders-0/*.log ...   to be laid into a Kafka's log directory
   groups/billing.csv              what kafka-consumer-groups.sh reads

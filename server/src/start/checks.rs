@@ -27,6 +27,8 @@ const MEMLOCK_LOW: u64 = 8 << 20;
 pub struct Directory {
     /// Its lock, held for as long as this is open.
     pub lock: File,
+    /// That of a journal elsewhere: two data directories must not use it at the same time.
+    _journal_lock: Option<File>,
     /// Files can be opened with O_DIRECT.
     pub direct: bool,
     /// Its filesystem.
@@ -84,6 +86,22 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
     for path in [path, &config.journal_dir] {
         std::fs::create_dir_all(path).map_err(|error| not_writable(path, &error))?;
     }
+    let lock = take_lock(path, "--data-dir")?;
+    let journal_lock = match std::fs::canonicalize(&config.journal_dir)?.starts_with(std::fs::canonicalize(path)?) {
+        true => None,
+        false => Some(take_lock(&config.journal_dir, "--journal-dir")?),
+    };
+    journal_owner::check(path, &config.journal_dir)?;
+    let mut direct = true;
+    for path in [path, &config.journal_dir] {
+        direct &= has_direct(path, allow_buffered)?;
+    }
+    let (filesystem, warnings) = filesystem(path).unwrap_or_else(|| ("unknown".into(), Vec::new()));
+    Ok(Directory { lock, _journal_lock: journal_lock, direct, filesystem, warnings })
+}
+
+/// Also waits for a process that runs: it may be a broker that is being stopped.
+fn take_lock(path: &Path, option: &str) -> anyhow::Result<File> {
     let lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -91,35 +109,23 @@ pub fn directories(config: &LogConfig, allow_buffered: bool) -> anyhow::Result<D
         .truncate(false)
         .open(path.join(lock::FILE))
         .map_err(|error| not_writable(path, &error))?;
-    take_lock(&lock, path)?;
-    journal_owner::claim(path, &config.journal_dir)?;
-    let mut direct = true;
-    for path in [path, &config.journal_dir] {
-        direct &= has_direct(path, allow_buffered)?;
-    }
-    let (filesystem, warnings) = filesystem(path).unwrap_or_else(|| ("unknown".into(), Vec::new()));
-    Ok(Directory { lock, direct, filesystem, warnings })
-}
-
-/// Also waits for a process that runs: it may be a broker that is being stopped.
-fn take_lock(lock: &File, path: &Path) -> anyhow::Result<()> {
     let (began, mut waits) = (Instant::now(), false);
-    while let Err(error) = flock(lock, FlockOperation::NonBlockingLockExclusive) {
+    while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
             bail!("{} can't be locked: {error}", path.display());
         }
         let holder = lock::holder(path);
         if began.elapsed() > lock::wait_max(holder) {
             let holder = lock::name_of(path, holder);
-            bail!("{} is in use by {holder}: stop it, or choose another directory with --data-dir", path.display());
+            bail!("{} is in use by {holder}: stop it, or choose another directory with {option}", path.display());
         }
         if began.elapsed() > lock::SAY_AFTER && !std::mem::replace(&mut waits, true) {
             lock::say_waiting(path, holder);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    lock::sign(lock);
-    Ok(())
+    lock::sign(&lock);
+    Ok(lock)
 }
 
 fn has_direct(path: &Path, allow_buffered: bool) -> anyhow::Result<bool> {

@@ -70,6 +70,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let recovered = recover(&config, &settings, directory.lock.as_raw_fd(), !directory.direct)?;
     let recovery = recovered.replay.map(|replay| (replay, began.elapsed()));
     kept::keep(&config.log.data_dir, &config.kept)?;
+    journal_owner::claim(&config.log.data_dir, &config.log.journal_dir);
     let found = screen::Found { nodes: &settings.nodes, ports: &ports, metrics, directory: &directory, recovery, limits: &limits };
     screen::show(&config, &found);
     let (events, happened) = channel();

@@ -55,7 +55,6 @@ impl Home {
         }
         if !request.dry_run {
             lock.sign();
-            journal_owner::claim(data_dir, &kept.log.journal_dir)?;
         }
         kept.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(Home { kept, lock, directory })

@@ -1,11 +1,10 @@
-//! A Thalweg data directory that was stopped, read without changing anything. Where an offline partition kept the stop from being a
-//! clean one, the others can be read all the same: they are whole in their segments.
+//! A Thalweg data directory that was stopped cleanly, read without changing anything.
 
 use crate::{
     catalog::{CONSUMER_OFFSETS, Catalog},
     journal_owner,
     lock::Lock,
-    moving::{self, failed, files, groups::each_batch},
+    moving::{self, failed, groups::each_batch},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use engine::{
@@ -14,7 +13,7 @@ use engine::{
     kafka::CLEAN_SHUTDOWN,
     log::catalog_spec,
     partition::PartitionId,
-    segment::{FileKind, file_name, parse_file_name},
+    segment::{FileKind, file_name},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,8 +35,6 @@ pub(super) struct Stopped {
     pub(super) path: PathBuf,
     /// Its topics and their configs.
     pub(super) catalog: Catalog,
-    /// It was stopped cleanly.
-    clean: bool,
     journaled: BTreeMap<PartitionId, Journaled>,
     _lock: Lock,
 }
@@ -48,8 +45,6 @@ struct Journaled {
     /// The first offset that is to be read.
     log_start: i64,
     line: Option<Line>,
-    /// There are entries of it.
-    has_entries: bool,
 }
 
 impl Stopped {
@@ -62,21 +57,22 @@ impl Stopped {
         let lock = moving::lock(path)?;
         journal_owner::check(path, journal_dir)?;
         let superblock = superblock(journal_dir, path)?;
-        let clean = superblock.clean && path.join(CLEAN_SHUTDOWN).exists();
+        if !superblock.clean || !path.join(CLEAN_SHUTDOWN).exists() {
+            bail!(
+                "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
+                 thalweg on it (or on a copy of it and of its journal), stop it with SIGTERM, and export then. If that stop is none either, the \
+                 broker's log says which partition is offline. {WAYS_OUT}",
+                path.display()
+            );
+        }
         let mut journaled = BTreeMap::new();
         for core in 0..superblock.journals as usize {
             journaled.append(&mut journal(journal_dir, core, &superblock)?);
         }
-        let mut stopped = Stopped { path: path.to_path_buf(), catalog: Catalog::default(), clean, journaled, _lock: lock };
-        let whole = stopped.check_whole(&catalog_dir, catalog_spec().id);
-        if !clean && whole.is_err() {
-            bail!(
-                "{} was not stopped cleanly: a part of its data may be in the journal only, and an export changes nothing of its source. Start \
-                 thalweg on it (or on a copy of it), stop it with SIGTERM, and export then",
-                path.display()
-            );
-        }
-        whole.with_context(|| format!("the catalog is damaged, and without it nothing can be exported. {WAYS_OUT}"))?;
+        let mut stopped = Stopped { path: path.to_path_buf(), catalog: Catalog::default(), journaled, _lock: lock };
+        stopped
+            .check_whole(&catalog_dir, catalog_spec().id)
+            .with_context(|| format!("the catalog is damaged, and without it nothing can be exported. {WAYS_OUT}"))?;
         let mut batches = Vec::new();
         each_batch(&catalog_dir, false, |_, bytes| {
             batches.extend_from_slice(bytes);
@@ -111,13 +107,9 @@ impl Stopped {
             1..=NAMED_MAX => format!(". Or export the others meanwhile: --topics {}", others.join(",")),
             count => format!(". Or export the {count} others meanwhile: name them with --topics"),
         };
-        let killed = match self.clean {
-            true => "",
-            false => ". It was not stopped cleanly: if it was killed, start thalweg on it and stop it with SIGTERM, which may be enough",
-        };
         let wrong: Vec<&str> = wrong.values().flatten().map(String::as_str).collect();
         let place = self.path.display();
-        anyhow!("{place} can't be exported whole:\n  {}\nNothing was written{killed}. {WAYS_OUT}{others}", wrong.join("\n  "))
+        anyhow!("{place} can't be exported whole:\n  {}\nNothing was written. {WAYS_OUT}{others}", wrong.join("\n  "))
     }
 
     /// The first offset of a partition that is to be read.
@@ -125,33 +117,18 @@ impl Stopped {
         self.journaled.get(&id).map_or(0, |journaled| journaled.log_start)
     }
 
-    /// A stop leaves a partition as it is whose active segment is damaged; all of the others is in their segments then.
+    /// A stop leaves a partition as it is whose active segment is damaged.
     fn check_whole(&self, directory: &Path, id: PartitionId) -> Result<()> {
         if !directory.is_dir() {
             bail!("{} is missing, although the catalog has it", directory.display());
         }
-        let journaled = self.journaled.get(&id);
-        let line = journaled.and_then(|journaled| journaled.line);
+        let line = self.journaled.get(&id).and_then(|journaled| journaled.line);
         if let Some(line) = line.filter(|line| line.batch_start > 0) {
             let path = directory.join(file_name(line.segment_base, FileKind::Log));
             let end = end_below(&path, &line).map_err(|error| failed("read", &path, error))?;
             if end < u64::from(line.batch_start) {
                 bail!("{} has no batch at byte {end}, where the journal says that batches reach to {}", path.display(), line.batch_start);
             }
-        }
-        if self.clean {
-            return Ok(());
-        }
-        if journaled.is_some_and(|journaled| journaled.has_entries) {
-            bail!("a part of it is in the journal only");
-        }
-        // A stop cuts what it has completed to its length, and begins nothing behind it.
-        let line = line.context("the journal doesn't know it")?;
-        let path = directory.join(file_name(line.segment_base, FileKind::Log));
-        let size = fs::metadata(&path).map_err(|error| failed("look at", &path, error))?.len();
-        let is_behind = |name: &String| matches!(parse_file_name(name), Some((base, FileKind::Log)) if base > line.segment_base);
-        if size != u64::from(line.flushed) || files::names(directory)?.iter().any(is_behind) {
-            bail!("the last stop has not completed {}", path.display());
         }
         Ok(())
     }
@@ -236,9 +213,8 @@ fn journal_file(path: &Path, core: usize, superblock: &Superblock) -> io::Result
                     let partition = journaled.entry(partition).or_default();
                     partition.log_start = partition.log_start.max(offset);
                 }
-                // A clean stop leaves none.
-                Found::Bytes { partition, .. } => journaled.entry(partition).or_default().has_entries = true,
-                Found::Producer { .. } | Found::Epoch { .. } | Found::Frames { .. } => {}
+                // A clean stop leaves no bytes.
+                Found::Bytes { .. } | Found::Producer { .. } | Found::Epoch { .. } | Found::Frames { .. } => {}
             }
         }
         offset += header.frame_bytes();
