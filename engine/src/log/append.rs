@@ -54,7 +54,7 @@ impl<D: Disk> Log<D> {
         let result = partition.append(batch, now_ms, &core.limits);
         core.settle(partition);
         let (appended, chunks) = result?;
-        core.keeper.appended(now_ms);
+        core.has_work(now_ms);
         if chunks > 0 {
             if !std::mem::replace(&mut partition.holds_memory, true) {
                 core.holders.borrow_mut().push_back(id);

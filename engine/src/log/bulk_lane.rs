@@ -31,7 +31,7 @@ struct Done<D: Disk> {
 enum What<D: Disk> {
     Run { bytes: u64, start: u64, is_quiet: bool, result: io::Result<()> },
     Cut,
-    Allocated { target: u64, result: io::Result<()> },
+    Allocated { target: u64, is_quiet: bool, result: io::Result<()> },
     Sealed { ending: Ending<D>, result: Result<ActiveFile<D>, EndError> },
     Finished { ending: Ending<D>, result: Result<(), EndError> },
 }
@@ -47,9 +47,13 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
         start_jobs(core, &flushes, &mut flying, &mut bytes_in_flight);
         let done = if flying.is_empty() {
             if core.gives_memory_back.take() {
-                give_back();
-                // The next head carries nothing: a start has nothing to replay.
-                core.ask_for_switch();
+                if core.keeper.all_rest() {
+                    give_back();
+                }
+                // The next head carries no bytes of partitions that are well: a start has none to replay.
+                if core.empties_head.take() {
+                    core.ask_for_switch();
+                }
             }
             core.bulk_signal.wait().await;
             None
@@ -60,11 +64,11 @@ pub(super) async fn run<D: Disk>(core: &Core<D>) -> Result<(), LogError> {
             }
         };
         if let Some(done) = done {
-            if let What::Run { bytes, is_quiet, .. } = done.what {
+            if let What::Run { is_quiet: true, .. } | What::Allocated { is_quiet: true, .. } = done.what {
+                core.limits.quiet_runs.set(core.limits.quiet_runs.get() - 1);
+            }
+            if let What::Run { bytes, .. } = done.what {
                 bytes_in_flight -= bytes;
-                if is_quiet {
-                    core.limits.quiet_runs.set(core.limits.quiet_runs.get() - 1);
-                }
                 core.run_bytes.set(core.run_bytes.get() + bytes);
                 if core.wants_head() {
                     core.journal_signal.set();
@@ -91,14 +95,23 @@ fn start_jobs<D: Disk>(core: &Core<D>, flushes: &Rc<Permits>, flying: &mut Flyin
         partition.jobs.bulk_queued = false;
         match partition.next_job(&core.limits, free) {
             None => rest(partition),
-            Some(Job::WaitFor(_)) => {
+            Some(Job::WaitForBytes { is_quiet: false }) => {
                 partition.jobs.bulk_queued = true;
                 core.bulk_queue.borrow_mut().push_front(id);
                 return;
             }
-            Some(Job::Allocate(target)) => {
+            Some(Job::WaitForBytes { is_quiet: true }) => {
+                partition.jobs.waits_quietly = true;
+                core.quiet_queue.borrow_mut().push_front(id);
+                // Bytes are in flight, so that it gets its turn when they have landed.
+                if core.bulk_queue.borrow().is_empty() {
+                    return;
+                }
+            }
+            Some(Job::Allocate { target, is_quiet }) => {
                 partition.jobs.allocating = true;
-                flying.push(allocate(core.disk.clone(), id, partition.active.file.clone(), target));
+                core.limits.quiet_runs.set(core.limits.quiet_runs.get() + usize::from(is_quiet));
+                flying.push(allocate(core.disk.clone(), id, partition.active.file.clone(), target, is_quiet));
                 core.settle(partition);
             }
             Some(Job::WaitQuietly) => {
@@ -127,10 +140,10 @@ fn rest<D: Disk>(partition: &mut Partition<D>) {
     }
 }
 
-fn allocate<D: Disk>(disk: D, id: PartitionId, file: D::File, target: u64) -> LocalBoxFuture<'static, Done<D>> {
+fn allocate<D: Disk>(disk: D, id: PartitionId, file: D::File, target: u64, is_quiet: bool) -> LocalBoxFuture<'static, Done<D>> {
     Box::pin(async move {
         let result = disk.allocate(&file, target).await;
-        Done { id, what: What::Allocated { target, result } }
+        Done { id, what: What::Allocated { target, is_quiet, result } }
     })
 }
 
@@ -212,7 +225,7 @@ fn finish<D: Disk>(core: &Core<D>, done: Done<D>, flying: &Flying<D>) {
             }
         }
         What::Cut => partition.jobs.run = false,
-        What::Allocated { target, result } => allocated(core, partition, target, result, now_ms),
+        What::Allocated { target, result, .. } => allocated(core, partition, target, result, now_ms),
         What::Sealed { ending, result } => sealed(core, partition, ending, result, now_ms),
         What::Finished { ending, result } => finished(core, partition, ending, result),
     });

@@ -115,6 +115,8 @@ pub(super) struct Core<D: Disk> {
     pub rests: Cell<bool>,
     /// Everything is parked when the bulk lane has nothing more to do: memory goes back to the system then.
     pub gives_memory_back: Cell<bool>,
+    /// And a head that carries nothing is written.
+    pub empties_head: Cell<bool>,
     /// Bytes that runs have brought into segments since the last head.
     pub run_bytes: Cell<u64>,
     /// What retention and compaction do next, and when.
@@ -249,7 +251,15 @@ impl<D: Disk> Core<D> {
         }
     }
 
-    /// Moves to smaller runs when unmoved bytes pass half of their bound: all partitions that have whole blocks.
+    /// Something is appended, or has come back: a core that rests, or is about to, wakes up.
+    pub fn has_work(&self, now_ms: i64) {
+        self.keeper.appended(now_ms);
+        self.rests.set(false);
+        self.gives_memory_back.set(false);
+        self.empties_head.set(false);
+    }
+
+    /// Moves to smaller runs for a sender that waits: all partitions that have whole blocks.
     pub fn press(&self) {
         let mut slots = self.slots.borrow_mut();
         for slot in slots.values_mut() {

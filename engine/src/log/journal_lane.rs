@@ -171,12 +171,19 @@ async fn switch<D: Disk>(core: &Core<D>, writer: &mut JournalWriter<D>, parks: b
         }
     }
     if parks {
-        park_idle(core, &mut slots, core.rests.take());
+        let rests = core.rests.take();
+        core.empties_head.set(rests);
+        park_idle(core, &mut slots, rests);
     }
     drop(slots);
     // Whoever waits until the journal has let go of a segment.
     core.job_ended();
     Ok(())
+}
+
+/// Parks everything, where nothing waits to be moved: memory is given back.
+pub(super) fn park_all<D: Disk>(core: &Core<D>) {
+    park_idle(core, &mut core.slots.borrow_mut(), true);
 }
 
 /// Parks what was idle since the last time, or everything.

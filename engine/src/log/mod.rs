@@ -136,6 +136,7 @@ impl<D: Disk> Log<D> {
             wants_switch: Cell::new(false),
             rests: Cell::new(false),
             gives_memory_back: Cell::new(false),
+            empties_head: Cell::new(false),
             run_bytes: Cell::new(0),
             keeper: Keeper::default(),
             final_head: Cell::new(false),

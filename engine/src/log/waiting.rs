@@ -58,6 +58,9 @@ pub(super) async fn open_partition<D: Disk>(core: &Core<D>, id: PartitionId) -> 
                 core.is_unopened_no_more(unopened);
             }
             partition.wants_keeping = true;
+            if recovered.scanned.is_some() {
+                core.has_work(core.limits.now_ms.get());
+            }
             // A clean stop that has begun meanwhile completes it too.
             partition.is_closing = core.is_closing.get();
             core.settle(&mut partition);

@@ -40,7 +40,7 @@ pub struct Limits {
     pub homeless: Cell<u64>,
     /// Senders that wait until bytes were moved.
     pub senders_waiting: Cell<usize>,
-    /// Runs in flight that nobody waits for.
+    /// Runs in flight that nobody waits for, and allocations for them.
     pub quiet_runs: Cell<usize>,
     /// Partitions that take no appends until the next start.
     pub offline: Cell<u64>,

@@ -16,8 +16,13 @@ pub const ALLOCATION_BYTES_MAX: u64 = 64 << 20;
 /// The bulk lane's next step for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// Allocate the active segment up to here.
-    Allocate(u64),
+    /// Allocate the active segment.
+    Allocate {
+        /// Up to here.
+        target: u64,
+        /// For a run that nobody waits for.
+        is_quiet: bool,
+    },
     /// Write and flush this run, which has begun.
     Run {
         /// What of the segment.
@@ -27,8 +32,11 @@ pub enum Job {
     },
     /// Nobody waits for its run, and another such run is under way.
     WaitQuietly,
-    /// It must wait until this many bytes may be in flight.
-    WaitFor(u64),
+    /// Its run must wait until its bytes may be in flight.
+    WaitForBytes {
+        /// Nobody waits for it.
+        is_quiet: bool,
+    },
     /// Everything of the active segment is in it: cut it, complete it, and begin the next one.
     Seal,
     /// The same, without a next one: the log is being closed.
@@ -99,7 +107,7 @@ impl<D: Disk> Partition<D> {
             return None;
         }
         if let Some(target) = self.allocation_ahead() {
-            return Some(Job::Allocate(target));
+            return Some(Job::Allocate { target, is_quiet: false });
         }
         if let Some(no_space) = self.no_space
             && no_space.is_probing
@@ -107,7 +115,7 @@ impl<D: Disk> Partition<D> {
             && !self.jobs.allocating
         {
             let wanted = self.front().end().max(self.active.allocated) + 1;
-            return Some(Job::Allocate(self.allocation_target(wanted)));
+            return Some(Job::Allocate { target: self.allocation_target(wanted), is_quiet: false });
         }
         // A write to a file that is growing would wait for its lock in a kernel worker: it waits here instead.
         if self.jobs.run || self.jobs.allocating {
@@ -142,10 +150,10 @@ impl<D: Disk> Partition<D> {
             (false, false) => block_floor(progress.durable()).min(start + most),
         };
         if wanted_end > self.active.allocated {
-            return self.allocation(wanted_end).map(Job::Allocate);
+            return self.allocation(wanted_end).map(|target| Job::Allocate { target, is_quiet });
         }
         if wanted_end - start > bytes_free {
-            return Some(Job::WaitFor(wanted_end - start));
+            return Some(Job::WaitForBytes { is_quiet });
         }
         let run = match (bulk, parks) {
             (true, _) => self.progress.begin_bulk(most),

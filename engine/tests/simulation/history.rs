@@ -25,6 +25,10 @@ use std::{
 pub const OPERATIONS: u64 = 220;
 /// Topics, each of one partition.
 const TOPICS: u32 = 9;
+/// Where retention is at work, clients are idle before every so many-th operation.
+const IDLE_EVERY: u64 = 70;
+/// For so long, in ms: enough for a core to come to rest.
+const IDLE_MS: i64 = 10_500;
 /// More steps than this without an end are a loop.
 pub const STEPS_MAX: u64 = 2_000_000;
 
@@ -240,6 +244,11 @@ impl History {
         let operations = if self.kind.falls_again { self.send_again(executor, broker, operations)? } else { operations };
         for operation in 0..operations {
             self.outside.now_ms.set(self.outside.now_ms.get() + 10);
+            if self.keeping && operation % IDLE_EVERY == IDLE_EVERY - 1 {
+                // All clients were idle for so long that a core whose clock is looked at first comes to rest.
+                self.outside.now_ms.set(self.outside.now_ms.get() + IDLE_MS);
+                (0..self.cores).for_each(|core| broker.spawn(broker.clone().keep(core)));
+            }
             if faults_at == Some(operation) {
                 self.break_something();
             }

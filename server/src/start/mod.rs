@@ -13,7 +13,7 @@ mod signals;
 use crate::{
     catalog,
     config::{Cli, Config, kept},
-    controller, core,
+    controller, core, journal_owner,
     keeping::Cleaner,
     metrics::{self, process::About},
     net,

@@ -9,7 +9,6 @@ use super::{BLOCK, Chunk, DirEntry, Disk, Open, Slice};
 use io_uring::{opcode, types::Fd, types::FsyncFlags};
 use ring::{Keep, Ring};
 use std::{
-    cell::Cell,
     ffi::CString,
     fs::File,
     io,
@@ -21,11 +20,12 @@ use std::{
     rc::Rc,
     time::Instant,
 };
+use tokio::sync::Semaphore;
 
 /// Vectors of one write: the kernel's IOV_MAX.
 const VECTORS_MAX: usize = 1024;
 
-/// Read-aheads in flight at most; what comes above is dropped, since it is only a hint. Each occupies a kernel worker.
+/// Read-aheads in flight at most: each occupies a kernel worker.
 const WILL_NEED_MAX: usize = 4;
 
 /// The disk of one thread: a ring of its own, its completions announced through an eventfd. [`UringDisk::run`] must be
@@ -33,24 +33,8 @@ const WILL_NEED_MAX: usize = 4;
 #[derive(Clone)]
 pub struct UringDisk {
     ring: Rc<Ring>,
-    read_aheads: Rc<Cell<usize>>,
+    read_aheads: Rc<Semaphore>,
     began: Instant,
-}
-
-/// A read-ahead in flight.
-struct ReadAhead<'a>(&'a Cell<usize>);
-
-impl ReadAhead<'_> {
-    fn begin(count: &Cell<usize>) -> ReadAhead<'_> {
-        count.set(count.get() + 1);
-        ReadAhead(count)
-    }
-}
-
-impl Drop for ReadAhead<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// A buffered read-only descriptor.
@@ -80,7 +64,7 @@ impl UringDisk {
     pub fn new(lock: RawFd, buffered: bool) -> io::Result<UringDisk> {
         explain::check_kernel()?;
         let ring = Ring::new(lock, buffered).map_err(explain::no_ring)?;
-        Ok(UringDisk { ring: Rc::new(ring), read_aheads: Rc::default(), began: Instant::now() })
+        Ok(UringDisk { ring: Rc::new(ring), read_aheads: Rc::new(Semaphore::new(WILL_NEED_MAX)), began: Instant::now() })
     }
 
     /// Submits what is queued, once per turn of the scheduler, and completes what has finished. It never returns. Spawn
@@ -90,12 +74,9 @@ impl UringDisk {
     }
 
     /// Has the kernel begin to read a range ahead (FADVISE WILLNEED on the ring); when this returns, its pages wait for the
-    /// disk, and a read of the last one completes with it. A hint: it is dropped when `WILL_NEED_MAX` are in flight.
+    /// disk, and a read of the last one completes with it. A hint. It waits while `WILL_NEED_MAX` others are in flight.
     pub async fn will_need(&self, reader: &BufferedFile, position: u64, len: usize) {
-        if self.read_aheads.get() >= WILL_NEED_MAX || len == 0 {
-            return;
-        }
-        let _begun = ReadAhead::begin(&self.read_aheads);
+        let _turn = self.read_aheads.acquire().await;
         let entry = opcode::Fadvise::new(Fd(reader.as_raw_fd()), len as libc::off_t, libc::POSIX_FADV_WILLNEED).offset(position).build();
         // What it says is of no interest: a read will say the same.
         let _ = self.on_file(&reader.0, entry).await;

@@ -111,6 +111,11 @@ impl Keeper {
         }
     }
 
+    /// True if no core of this process has work.
+    pub fn all_rest(&self) -> bool {
+        rest::all_rest()
+    }
+
     /// When something was last appended, in ms of the broker's clock.
     pub fn appended_ms(&self) -> i64 {
         self.rest.appended_ms()

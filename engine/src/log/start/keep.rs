@@ -72,7 +72,7 @@ async fn has<D: Disk>(disk: &D, image: &mut Image<'_, D>, path: &Path, range: &R
 }
 
 async fn write<D: Disk>(disk: &D, image: &mut Image<'_, D>, path: &Path, range: &Range<u64>) -> io::Result<()> {
-    // Under its own name it is whole. A start removes what is called so.
+    // Under its own name it is whole. What is called so is removed when its partition is opened.
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
