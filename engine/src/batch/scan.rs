@@ -44,11 +44,27 @@ pub enum Stop {
         /// Its own.
         found: i64,
     },
+    /// Its last offset is further from the segment's base than that of any batch.
+    #[error("last offset {found} is above {highest}, the highest that its segment can hold")]
+    FarOffset {
+        /// The highest that may be.
+        highest: i64,
+        /// Its own.
+        found: i64,
+    },
     /// Its leader epoch is below one before it: a stale batch of an earlier leader.
     #[error("leader epoch {found} is below {current}")]
     Epoch {
         /// The highest so far.
         current: i32,
+        /// Its own.
+        found: i32,
+    },
+    /// Its leader epoch is above every one that was given.
+    #[error("leader epoch {found} is above {highest}, the highest that was given")]
+    FarEpoch {
+        /// The highest that may be.
+        highest: i32,
         /// Its own.
         found: i32,
     },
@@ -83,13 +99,30 @@ pub struct Scanner {
     pub next_offset: i64,
     /// The lowest leader epoch that it may have.
     pub leader_epoch: i32,
+    /// The highest last offset that it may have.
+    pub offset_max: i64,
+    /// The highest leader epoch that it may have.
+    pub leader_epoch_max: i32,
 }
 
 impl Scanner {
     /// A scan from `position` on, where a batch must begin, at or above `next_offset`.
     #[must_use]
     pub fn new(position: u64, next_offset: i64, leader_epoch: i32) -> Scanner {
-        Scanner { position, next_offset, leader_epoch }
+        Scanner { position, next_offset, leader_epoch, offset_max: i64::MAX, leader_epoch_max: i32::MAX }
+    }
+
+    /// The same within the segment of this base offset. No CRC covers a base offset, but an index entry has 31 bits for one: whoever
+    /// writes a segment begins another before they don't suffice.
+    #[must_use]
+    pub fn in_segment(self, base_offset: i64) -> Scanner {
+        Scanner { offset_max: base_offset.saturating_add(i64::from(i32::MAX)), ..self }
+    }
+
+    /// The same where no leader epoch above this was ever given. No CRC covers it either.
+    #[must_use]
+    pub fn with_epochs_to(self, leader_epoch_max: i32) -> Scanner {
+        Scanner { leader_epoch_max, ..self }
     }
 
     /// Takes the batch at the front of `window`, which holds the bytes from `position` on; `left` of them exist in all.
@@ -153,6 +186,12 @@ impl Scanner {
         }
         if header.base_offset() < self.next_offset {
             return Step::Stop(Stop::Offset { expected: self.next_offset, found: header.base_offset() });
+        }
+        if header.last_offset() > self.offset_max {
+            return Step::Stop(Stop::FarOffset { highest: self.offset_max, found: header.last_offset() });
+        }
+        if header.leader_epoch() > self.leader_epoch_max {
+            return Step::Stop(Stop::FarEpoch { highest: self.leader_epoch_max, found: header.leader_epoch() });
         }
         if header.leader_epoch() < self.leader_epoch {
             return Step::Stop(Stop::Epoch { current: self.leader_epoch, found: header.leader_epoch() });

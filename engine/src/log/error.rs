@@ -59,6 +59,12 @@ pub enum LogError {
         /// The disk's word.
         source: io::Error,
     },
+    /// What a Kafka left has the highest leader epoch that there is.
+    #[error("{path} has leader epoch 2147483647, and a start needs a higher one: it is damaged. Restore it, or move it away")]
+    NoEpochLeft {
+        /// The partition's directory.
+        path: PathBuf,
+    },
     /// More partitions than the journal can checkpoint.
     #[error("{partitions} partitions on one core need --journal-size {needed_bytes} or more")]
     JournalTooSmall {

@@ -89,7 +89,7 @@ impl<D: Disk> Log<D> {
                 Source::Empty => return Ok(empty()),
                 Source::Memory(plan) => return Ok(plan),
                 Source::Sealed(segment, limit) => {
-                    match read_sealed(&core.disk, &core.segments, &directory, id, segment.base_offset, &ask, limit).await {
+                    match read_sealed(&core.disk, &core.segments, (&directory, id, segment.base_offset), next, &ask, limit).await {
                         Ok(Some(plan)) => return Ok(plan),
                         // Compaction may have left nothing behind the offset in it: the next segment goes on.
                         Ok(None) => {

@@ -66,11 +66,11 @@ pub async fn open<D: Disk>(
     let log_end = recovered.scanned.as_ref().map_or(i64::MAX, |scanned| scanned.log_end);
     let mut indexes = load_indexes(disk, &directory, line, log_end).await.map_err(at(&directory))?;
     let mut index_end = if indexes.offsets.entries().is_empty() { 0 } else { line.index_end };
-    let mut found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
+    let mut found = find_end(disk, &file, &reader, recovered, leader_epoch, &mut indexes).await;
     if found.as_ref().is_err_and(is_damage) && index_end > 0 {
         // An index is a shortcut, and may be what is damaged: the batches alone say where they begin.
         (indexes, index_end) = (Indexes::new(line.segment_base), 0);
-        found = find_end(disk, &file, &reader, recovered, &mut indexes).await;
+        found = find_end(disk, &file, &reader, recovered, leader_epoch, &mut indexes).await;
     }
     let found = found.map_err(at(&path))?;
     indexes.transactions =
@@ -89,7 +89,7 @@ pub async fn open<D: Disk>(
     let first_timestamp = rolls_from(disk, &reader, line.segment_base, end, &found.tail).await.map_err(at(&path))?;
     let mut stretch = Stretch::open(line.segment_base, found.next_offset, first_timestamp, found.tail_at, Rc::clone(&limits.budget));
     stretch.restore(&found.tail, found.held);
-    let mut epochs = load_epochs(disk, &directory, &files, stretch.next_offset()).await.map_err(at(&directory))?;
+    let mut epochs = load_epochs(disk, &directory, &files, stretch.next_offset(), leader_epoch).await.map_err(at(&directory))?;
     recovered.epochs.iter().for_each(|epoch| {
         epochs.assign(epoch.epoch, epoch.start_offset);
     });
@@ -231,11 +231,14 @@ async fn find_end<D: Disk>(
     file: &D::File,
     reader: &D::Reader,
     recovered: &Recovered,
+    epoch_max: i32,
     indexes: &mut Indexes,
 ) -> io::Result<Found> {
+    let base = recovered.line.segment_base;
+    let from = Scanner::new(indexed_end(indexes), base, i32::MIN).in_segment(base).with_epochs_to(epoch_max);
     match &recovered.scanned {
-        Some(scanned) => of_scan(disk, reader, &recovered.line, scanned, indexes).await,
-        None => of_walk(disk, file, reader, &recovered.line, indexes).await,
+        Some(scanned) => of_scan(disk, reader, from, &recovered.line, scanned, indexes).await,
+        None => of_walk(disk, file, reader, from, &recovered.line, indexes).await,
     }
 }
 
@@ -257,17 +260,23 @@ pub fn is_damage(error: &io::Error) -> bool {
 }
 
 /// The end that the scan found: the file below the block floor of the flushed end, then the bytes that were handed over.
-async fn of_scan<D: Disk>(disk: &D, reader: &D::Reader, line: &Line, scanned: &Scanned, indexes: &mut Indexes) -> io::Result<Found> {
+async fn of_scan<D: Disk>(
+    disk: &D,
+    reader: &D::Reader,
+    from: Scanner,
+    line: &Line,
+    scanned: &Scanned,
+    indexes: &mut Indexes,
+) -> io::Result<Found> {
     let tail_at = block_floor(u64::from(line.flushed).min(u64::from(scanned.end_position)));
     let end = u64::from(scanned.end_position);
     if tail_at + scanned.tail.len() as u64 != end {
         return Err(io::Error::other(format!("{} bytes were recovered from {tail_at} to {end}", scanned.tail.len())));
     }
     // The header of a batch that begins in the file may end in the tail: it is read from both.
-    let from = indexed_end(indexes);
-    let mut walk = Walk::new(disk, reader, Scanner::new(from, line.segment_base, i32::MIN), tail_at);
+    let mut walk = Walk::new(disk, reader, from, tail_at);
     let mut held = Vec::new();
-    let mut position = from;
+    let mut position = from.position;
     let stop = loop {
         match walk.next_header().await? {
             Ok((at, header)) => {
@@ -307,12 +316,20 @@ async fn header_at<D: Disk>(disk: &D, reader: &D::Reader, position: u64, tail_at
 }
 
 /// The end without entries: behind the last whole batch at or below the flushed end.
-async fn of_walk<D: Disk>(disk: &D, file: &D::File, reader: &D::Reader, line: &Line, indexes: &mut Indexes) -> io::Result<Found> {
+async fn of_walk<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    reader: &D::Reader,
+    from: Scanner,
+    line: &Line,
+    indexes: &mut Indexes,
+) -> io::Result<Found> {
     let flushed = u64::from(line.flushed).min(disk.size(file).await?);
-    let Walked { end, next_offset, held, stop } = walk_file(disk, reader, line.segment_base, flushed, indexes).await?;
+    let Walked { end, next_offset, last, held, stop } = walk_file(disk, reader, from, flushed, indexes).await?;
     if end < u64::from(line.batch_start) && !bugs::on(Bug::DamageAsTornEnd) {
         return Err(damage(&no_batch(end, stop, u64::from(line.batch_start))));
     }
+    check_last(disk, reader, last, end).await?;
     let tail_at = block_floor(end);
     let mut tail = Vec::new();
     if tail_at < end {
@@ -326,26 +343,38 @@ async fn of_walk<D: Disk>(disk: &D, file: &D::File, reader: &D::Reader, line: &L
 struct Walked {
     end: u64,
     next_offset: i64,
+    /// Where the last one begins.
+    last: Option<u64>,
     /// Those that end behind the start of the partial block.
     held: VecDeque<Held>,
     /// Why there is no further one.
     stop: Stop,
 }
 
+/// The last batch has its CRC: the log ends where its header says. Of those before it the next one's offset tells, and readers check
+/// the rest. Here, and not when the broker starts: it is one more read for each partition.
+async fn check_last<D: Disk>(disk: &D, reader: &D::Reader, last: Option<u64>, end: u64) -> io::Result<()> {
+    let Some(position) = last.filter(|_| !bugs::on(Bug::DamageAsTornEnd)) else { return Ok(()) };
+    let batch = disk.read_buffered(reader, position, (end - position) as usize).await?;
+    match Scanner::new(position, 0, i32::MIN).step(&batch, batch.len() as u64) {
+        Step::Stop(stop) => Err(damage(&no_batch(position, stop, end))),
+        Step::Batch(_) | Step::Need(_) => Ok(()),
+    }
+}
+
 /// Walks the batches of a file from its last index entry on, up to `limit`, a position in bytes.
-async fn walk_file<D: Disk>(disk: &D, reader: &D::Reader, base: i64, limit: u64, indexes: &mut Indexes) -> io::Result<Walked> {
-    let from = indexed_end(indexes);
-    let mut walk = Walk::new(disk, reader, Scanner::new(from, base, i32::MIN), limit);
-    let mut held = VecDeque::<Held>::new();
-    let (mut end, mut next_offset) = (from, base);
+async fn walk_file<D: Disk>(disk: &D, reader: &D::Reader, from: Scanner, limit: u64, indexes: &mut Indexes) -> io::Result<Walked> {
+    let mut walk = Walk::new(disk, reader, from, limit);
+    let (mut held, mut last) = (VecDeque::<Held>::new(), None);
+    let (mut end, mut next_offset) = (from.position, from.next_offset);
     loop {
         let (position, header) = match walk.next_header().await? {
             Ok(found) => found,
-            Err(stop) => return Ok(Walked { end, next_offset, held, stop }),
+            Err(stop) => return Ok(Walked { end, next_offset, last, held, stop }),
         };
         indexes.push(position, &header);
         held.push_back(Held { position, header });
-        (end, next_offset) = (position + header.size() as u64, header.next_offset());
+        (end, next_offset, last) = (position + header.size() as u64, header.next_offset(), Some(position));
         while held.front().is_some_and(|first| first.end() <= block_floor(end)) {
             held.pop_front();
         }
@@ -389,13 +418,15 @@ async fn rolls_from<D: Disk>(disk: &D, reader: &D::Reader, base: i64, end: u64, 
     Ok(walk.next_header().await?.ok().map(|(_, header)| header.max_timestamp()))
 }
 
-async fn load_epochs<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles, log_end: i64) -> io::Result<Epochs> {
+/// The epochs of the checkpoint; none if it is damaged, or has an epoch that nobody has given.
+async fn load_epochs<D: Disk>(disk: &D, directory: &Path, files: &PartitionFiles, log_end: i64, leader_epoch: i32) -> io::Result<Epochs> {
     if !files.has_epochs {
         return Ok(Epochs::default());
     }
     let bytes = read_whole(disk, &directory.join(LEADER_EPOCH_CHECKPOINT)).await?;
     let entries = decode_epochs(&String::from_utf8_lossy(&bytes)).unwrap_or_default();
-    let mut epochs = Epochs::stored(&entries);
+    let is_given = entries.iter().all(|start| start.epoch <= leader_epoch);
+    let mut epochs = Epochs::stored(if is_given { &entries } else { &[] });
     epochs.truncate_end(log_end.saturating_add(1));
     Ok(epochs)
 }

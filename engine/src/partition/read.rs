@@ -166,7 +166,7 @@ impl<D: Disk> Partition<D> {
 
 impl<D: Disk> ActiveView<D> {
     fn walk<'a>(&'a self, disk: &'a D, from: u64) -> Walk<'a, D> {
-        Walk::new(disk, &self.reader, Scanner::new(from, self.base_offset, i32::MIN), self.end)
+        Walk::new(disk, &self.reader, Scanner::new(from, self.base_offset, i32::MIN).in_segment(self.base_offset), self.end)
     }
 
     async fn step(&self, walk: &mut Walk<'_, D>) -> Result<Option<(u64, Header)>, ReadError> {
@@ -207,7 +207,15 @@ impl<D: Disk> ActiveView<D> {
         };
         let bytes_max = ask.bytes_max as u64;
         let mut range = BatchRange { position: start, bytes: 0, next_offset: first.base_offset() };
-        if first.last_offset() >= limit || (first.size() as u64 > bytes_max && !ask.at_least_one) {
+        if first.last_offset() >= limit {
+            // Offsets that are damaged could hide for ever what lies below the limit: those of the batch behind tell.
+            let mut walk = self.walk(disk, start);
+            for _ in 0..2 {
+                self.step(&mut walk).await?;
+            }
+            return Ok(Ok(range));
+        }
+        if first.size() as u64 > bytes_max && !ask.at_least_one {
             return Ok(Ok(range));
         }
         range.bytes = first.size() as u64;
@@ -271,20 +279,28 @@ fn file_plan<D: Disk>(reader: &D::Reader, range: &BatchRange) -> ReadPlan<D> {
     ReadPlan { pieces, bytes: range.bytes as usize, next_offset: range.next_offset, aborted: Vec::new() }
 }
 
-/// Reads from a sealed segment: `None` if no batch of it reaches the offset, so that the next one must be asked.
+/// Reads from a sealed segment: `None` if no batch of it reaches the offset, so that the next one must be asked. That begins at
+/// `next`.
 ///
 /// # Errors
 /// The disk's, and damage on the way.
 pub async fn read_sealed<D: Disk>(
     disk: &D,
     segments: &OpenSegments<D>,
-    directory: &Path,
-    partition: crate::ids::PartitionId,
-    base_offset: i64,
+    (directory, partition, base_offset): (&Path, crate::ids::PartitionId, i64),
+    next: Option<i64>,
     ask: &Ask,
     limit: i64,
 ) -> Result<Option<ReadPlan<D>>, ReadError> {
     let sealed = segments.get(disk, directory, partition, base_offset).await?;
     let Some(range) = sealed.range(disk, ask.offset, ask.bytes_max as u64, ask.at_least_one, limit).await? else { return Ok(None) };
+    // The offsets of the last batch may be what is damaged: then nothing would ever be read of what lies behind.
+    if range.bytes == 0
+        && let Some((position, header)) = sealed.find(disk, ask.offset).await?
+        && let Some(next) = next.filter(|next| header.last_offset() >= *next)
+    {
+        let what = format!("last offset {} is not below {next}, where the next segment begins", header.last_offset());
+        return Err(ReadError::Corrupt { path: sealed.path().to_owned(), position, what });
+    }
     Ok(Some(file_plan(&sealed.reader, &range)))
 }

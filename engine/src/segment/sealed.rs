@@ -64,7 +64,9 @@ pub struct Sealed<D: Disk> {
     pub bytes: u64,
     /// Its indexes.
     pub indexes: Indexes,
-    /// Its index files were missing or could not be right, so they were rebuilt in memory: [`store_indexes`] keeps them.
+    /// Its index files were missing or could not be right, so they were rebuilt in memory, up to the end of the log:
+    /// [`store_indexes`] keeps them. Where the log is damaged they are never kept: once it is restored they would be short, and the
+    /// newest timestamp wrong.
     pub rebuilt: bool,
     path: PathBuf,
     memos: [Cell<(i64, u64)>; MEMOS],
@@ -126,11 +128,10 @@ impl<D: Disk> Sealed<D> {
                 Some(OpenTransactions::of(&producers.unwrap_or_default()))
             }
         };
-        self.indexes = self.rebuild(disk, open).await?;
+        (self.indexes, self.rebuilt) = self.rebuild(disk, open).await?;
         if let Some(transactions) = transactions {
             self.indexes.transactions = transactions;
         }
-        self.rebuilt = true;
         Ok(())
     }
 
@@ -142,12 +143,16 @@ impl<D: Disk> Sealed<D> {
         Ok(header.is_ok_and(|(_, header)| header.base_offset() <= self.base_offset + i64::from(last.relative_offset)))
     }
 
-    /// The indexes as the log has them, up to the first batch whose header can't be. With `open`, the transactions that
-    /// were open at its base offset, also the aborted ones.
-    async fn rebuild(&self, disk: &D, mut open: Option<OpenTransactions>) -> Result<Indexes, SegmentError> {
+    /// The indexes as the log has them, up to the first batch whose header can't be; true if that is its end. With `open`, the
+    /// transactions that were open at its base offset, also the aborted ones.
+    async fn rebuild(&self, disk: &D, mut open: Option<OpenTransactions>) -> Result<(Indexes, bool), SegmentError> {
         let mut indexes = Indexes::new(self.base_offset);
         let mut walk = self.walk(disk, 0);
-        while let Ok((position, header)) = walk.next_header().await.map_err(|source| self.failed(source))? {
+        let stop = loop {
+            let (position, header) = match walk.next_header().await.map_err(|source| self.failed(source))? {
+                Ok(found) => found,
+                Err(stop) => break stop,
+            };
             indexes.push(position, &header);
             if let Some(open) = &mut open {
                 let control = match header.is_control() {
@@ -156,13 +161,14 @@ impl<D: Disk> Sealed<D> {
                 };
                 open.push(&header, control).into_iter().for_each(|aborted| indexes.transactions.push(aborted));
             }
-        }
+        };
         indexes.seal();
-        Ok(indexes)
+        Ok((indexes, stop == Stop::End))
     }
 
     fn walk<'a>(&'a self, disk: &'a D, position: u64) -> Walk<'a, D> {
-        Walk::new(disk, &self.reader, Scanner::new(position, self.base_offset, i32::MIN), self.bytes)
+        let from = Scanner::new(position, self.base_offset, i32::MIN).in_segment(self.base_offset);
+        Walk::new(disk, &self.reader, from, self.bytes)
     }
 
     fn failed(&self, source: io::Error) -> SegmentError {
@@ -218,8 +224,15 @@ impl<D: Disk> Sealed<D> {
     ) -> Result<Option<BatchRange>, SegmentError> {
         let Some((start, first)) = self.find(disk, offset).await? else { return Ok(None) };
         let mut range = BatchRange { position: start, bytes: 0, next_offset: first.base_offset() };
-        let fits = first.size() as u64 <= bytes_max || at_least_one;
-        if !fits || first.last_offset() >= limit {
+        if first.last_offset() >= limit {
+            // Offsets that are damaged could hide for ever what lies below the limit: those of the batch behind tell.
+            let mut walk = self.walk(disk, start);
+            for _ in 0..2 {
+                self.step(&mut walk).await?;
+            }
+            return Ok(Some(range));
+        }
+        if first.size() as u64 > bytes_max && !at_least_one {
             return Ok(Some(range));
         }
         range.bytes = first.size() as u64;

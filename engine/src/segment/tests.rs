@@ -205,6 +205,38 @@ fn what_lies_before_the_damage_goes_out_and_who_reaches_it_is_told() {
 }
 
 #[test]
+fn a_batch_whose_offsets_hide_what_lies_below_the_limit_is_damage() {
+    let (whole, made) = log(&(0..4).map(|n| (0, vec![n], 100, Codec::None)).collect::<Vec<_>>());
+    let at = made[1].position as usize;
+    for (field, value) in [(0..8, BASE + 900), (0..8, BASE + (1 << 40)), (23..27, 900)] {
+        let mut bytes = whole.clone();
+        let value: [u8; 8] = value.to_be_bytes();
+        bytes[at + field.start..at + field.end].copy_from_slice(&value[8 - field.len()..]);
+        on_disk(&[log_file(bytes)], async move |disk, directory| {
+            let sealed = Sealed::open(&disk, &directory, BASE).await.expect("opens");
+            let error = sealed.range(&disk, BASE + 1, u64::MAX >> 1, true, BASE + 4).await.expect_err("it is told");
+            assert!(matches!(error, SegmentError::Corrupt { .. }), "{error}");
+        });
+    }
+}
+
+#[test]
+fn indexes_of_a_damaged_segment_are_not_kept() {
+    let (whole, made) = log(&(0..40).map(|n| (0, vec![n], 10_000, Codec::None)).collect::<Vec<_>>());
+    let mut damaged = whole.clone();
+    damaged[made[20].position as usize + 16] = 9;
+    on_disk(&[log_file(damaged)], async move |disk, directory| {
+        let open = OpenSegments::new(2);
+        let sealed = open.get(&disk, &directory, PartitionId(1), BASE).await.expect("opens");
+        assert_eq!((sealed.rebuilt, sealed.max_timestamp()), (false, Some(19)));
+        open.remove(PartitionId(1), BASE);
+        write_whole(&disk, &directory.join(file_name(BASE, FileKind::Log)), &whole).await.expect("put back");
+        let sealed = open.get(&disk, &directory, PartitionId(1), BASE).await.expect("opens");
+        assert_eq!((sealed.rebuilt, sealed.max_timestamp()), (true, Some(39)));
+    });
+}
+
+#[test]
 fn the_least_recently_used_segment_is_closed_first() {
     let segments: Vec<_> =
         (0..4).map(|n| (file_name(n, FileKind::Log), BatchBuilder::new().at(n, 0).record(1, None, None).build())).collect();

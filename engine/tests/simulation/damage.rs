@@ -196,11 +196,6 @@ impl Damage {
         self.hits_offset && self.is_in_last
     }
 
-    /// True if the offsets that its batches' headers tell may be wrong.
-    pub fn hits_header(&self) -> bool {
-        self.hits_header
-    }
-
     /// A partition with it may be refused.
     pub fn may_refuse(&self) -> bool {
         !self.is_put_back || self.is_in_last
@@ -221,7 +216,8 @@ impl Damage {
                 break;
             }
             let header = Header::read(rest).filter(|header| header.size() > 0 && header.size() <= rest.len());
-            let Some(header) = header.filter(|header| header.crc() == crc(&rest[..header.size()])) else {
+            // The CRC does not cover the magic.
+            let Some(header) = header.filter(|header| header.magic() == 2 && header.crc() == crc(&rest[..header.size()])) else {
                 return if may_miss(entry) { Ok(true) } else { Err(format!("at {} there is no whole batch", entry.base)) };
             };
             let (batch, behind) = rest.split_at(header.size());

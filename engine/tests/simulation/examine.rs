@@ -69,12 +69,12 @@ impl History {
     }
 }
 
-/// Asks for each base offset of an open partition; `None` if it is refused, as damaged.
-async fn read_all(log: Log<SimDisk>, disk: SimDisk, id: PartitionId, bases: Vec<i64>) -> Result<Option<Seen>, String> {
+/// Asks for each base offset of an open partition; what the engine says if it is refused, as damaged.
+async fn read_all(log: Log<SimDisk>, disk: SimDisk, id: PartitionId, bases: Vec<i64>) -> Result<Result<Seen, String>, String> {
     match log.ready(&[id]).await {
         Err(ReadError::Storage { source, .. }) if source.kind() == io::ErrorKind::InvalidData => {
             let is_told = log.offsets(id).is_some_and(|offsets| offsets.offline) && log.offline() > 0;
-            return if is_told { Ok(None) } else { Err(format!("it is refused, and not offline: {source}")) };
+            return if is_told { Ok(Err(source.to_string())) } else { Err(format!("it is refused, and not offline: {source}")) };
         }
         ready => ready.map_err(|error| error.to_string())?,
     }
@@ -95,17 +95,16 @@ async fn read_all(log: Log<SimDisk>, disk: SimDisk, id: PartitionId, bases: Vec<
         };
         reads.push((base, read));
     }
-    Ok(Some((offsets, reads)))
+    Ok(Ok((offsets, reads)))
 }
 
 /// What may not be: an end below what was acked, and bytes that are wrong and look right. `entries` is what may not be lost.
-fn judge(damage: &mut Damage, partition: &Partition, entries: &[Entry], accepts: bool, seen: Option<Seen>) -> Outcome<Verdict> {
-    let Some((offsets, reads)) = seen else {
-        return match (accepts, damage.may_refuse()) {
-            (true, _) => Err("the loss is accepted, and it is refused".into()),
-            (_, false) => Err("it is refused, although it was put back".into()),
-            _ => Ok(Verdict::Refused),
-        };
+fn judge(damage: &mut Damage, partition: &Partition, entries: &[Entry], accepts: bool, seen: Result<Seen, String>) -> Outcome<Verdict> {
+    let (offsets, reads) = match seen {
+        Ok(seen) => seen,
+        Err(why) if accepts => return Err(format!("the loss is accepted, and it is refused: {why}")),
+        Err(why) if !damage.may_refuse() => return Err(format!("it is refused, although it was put back: {why}")),
+        Err(_) => return Ok(Verdict::Refused),
     };
     damage.was_opened = true;
     // No checksum of a segment covers an offset: the last one may be any that is higher.
@@ -129,13 +128,9 @@ fn judge(damage: &mut Damage, partition: &Partition, entries: &[Entry], accepts:
         return Ok(if is_seen { Verdict::Damaged } else { Verdict::Served });
     }
     let hit = damage.offsets();
-    if is_seen || end > hit.start {
-        // By their headers all batches follow one another up to here, and the last of them is damaged.
-        if end > hit.end && !damage.hits_header() {
-            return Err(format!("the loss is accepted, and it ends at {end}, behind the damage at {hit:?}"));
-        }
-        damage.is_lost = true;
-        return Ok(Verdict::Lost);
+    // What the journal holds may go on behind the damage: then it is whole.
+    if is_seen {
+        return Err(format!("the loss is accepted, and it ends at {end}, with damage of {hit:?} before that"));
     }
     if end != offsets.log_start && !entries.iter().any(|entry| entry.next() == end) {
         return Err(format!("the loss is accepted, and it ends at {end}, within a batch"));

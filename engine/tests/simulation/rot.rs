@@ -59,6 +59,18 @@ impl History {
         self.config.accept_loss = self.is_damaged() && self.rot.random.random_ratio(1, 4);
     }
 
+    /// A start was refused since the disk is full: what an accepted loss cuts off, and what is carried on of a damaged partition, need
+    /// space. The operator makes room, or goes without that loss.
+    pub fn help_to_start(&mut self) {
+        if !self.config.accept_loss || self.rot.random.random() {
+            self.say(|| "-- there is room again".to_owned());
+            self.full = false;
+            self.disk.set_free_blocks(None);
+        } else {
+            self.config.accept_loss = false;
+        }
+    }
+
     /// Some partition is damaged.
     pub fn is_damaged(&self) -> bool {
         !self.rot.damages.is_empty()

@@ -85,6 +85,9 @@ impl History {
                 }
                 _ => {
                     let crashed = outcome.is_none();
+                    if !crashed && self.full && self.is_damaged() {
+                        self.help_to_start();
+                    }
                     drop(started);
                     drop(executor);
                     self.hit(if crashed { Hit::CrashInRecovery } else { Hit::StartRepeated });

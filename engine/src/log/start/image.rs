@@ -16,6 +16,8 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(BLOCK));
 /// A segment's file and what the journal knows of it.
 pub(super) struct Image<'a, D: Disk> {
     disk: &'a D,
+    /// At the segment's first byte, with what bounds its batches.
+    first: Scanner,
     /// `None` if only the journal has anything of it.
     file: Option<D::File>,
     entries: Vec<&'a Entry>,
@@ -35,25 +37,32 @@ pub(super) struct Scanned {
     pub(super) stop: Stop,
     /// Where the batches that were scanned begin, in order.
     pub(super) starts: Vec<u32>,
+    /// The CRC of the last one was checked.
+    pub(super) is_last_checked: bool,
 }
 
 impl<'a, D: Disk> Image<'a, D> {
-    /// Opens a segment. `bytes_max` bounds what counts of its file, in bytes.
-    pub(super) async fn open(disk: &'a D, path: &Path, entries: Vec<&'a Entry>, bytes_max: u64) -> io::Result<Self> {
+    /// Opens a segment. `first` stands at its first byte; `bytes_max` bounds what counts of its file, in bytes.
+    pub(super) async fn open(disk: &'a D, path: &Path, first: Scanner, entries: Vec<&'a Entry>, bytes_max: u64) -> io::Result<Self> {
         let file = disk.open(path, Open::Existing).await?;
         let file_bytes = disk.size(&file).await?;
-        Ok(Image::new(disk, Some(file), entries, file_bytes, file_bytes.min(bytes_max)))
+        Ok(Image::new(disk, first, Some(file), entries, file_bytes, file_bytes.min(bytes_max)))
     }
 
     /// A segment whose file is gone.
-    pub(super) fn of_journal(disk: &'a D, entries: Vec<&'a Entry>) -> Self {
-        Image::new(disk, None, entries, 0, 0)
+    pub(super) fn of_journal(disk: &'a D, first: Scanner, entries: Vec<&'a Entry>) -> Self {
+        Image::new(disk, first, None, entries, 0, 0)
     }
 
-    fn new(disk: &'a D, file: Option<D::File>, entries: Vec<&'a Entry>, file_bytes: u64, counted: u64) -> Self {
+    fn new(disk: &'a D, first: Scanner, file: Option<D::File>, entries: Vec<&'a Entry>, file_bytes: u64, counted: u64) -> Self {
         // Positions are 32 bits wide.
         let bytes = counted.max(entries_end(&entries)).min(u64::from(u32::MAX));
-        Image { disk, file, entries, file_bytes, bytes, window: 0, ahead: BLOCK, segment: Vec::new(), image: Vec::new() }
+        Image { disk, first, file, entries, file_bytes, bytes, window: 0, ahead: BLOCK, segment: Vec::new(), image: Vec::new() }
+    }
+
+    /// A scan from where a batch begins, of which no more is known.
+    pub(super) fn scanner(&self, position: u64) -> Scanner {
+        Scanner { position, ..self.first }
     }
 
     /// The size of its file in bytes.
@@ -145,14 +154,14 @@ impl<'a, D: Disk> Image<'a, D> {
             let before = scanner;
             match scanner.step(window, left) {
                 Step::Batch(header) if header.base_offset() >= offset_limit => {
-                    return Ok(Scanned { end: before, stop: Stop::End, starts });
+                    return Ok(Scanned { end: before, stop: Stop::End, is_last_checked: !starts.is_empty(), starts });
                 }
                 Step::Batch(header) => {
                     starts.push(before.position as u32);
                     each(&header, &window[..header.size()]);
                 }
                 Step::Need(bytes) => wanted = bytes,
-                Step::Stop(stop) => return Ok(Scanned { end: scanner, stop, starts }),
+                Step::Stop(stop) => return Ok(Scanned { end: scanner, stop, is_last_checked: !starts.is_empty(), starts }),
             }
         }
     }
@@ -252,25 +261,72 @@ impl<'a, D: Disk> Image<'a, D> {
     }
 
     /// Walks headers from what the index knows to the batch that `position` lies in: where that begins, and what came
-    /// before it. A batch that begins at `position` is that batch. An end before `position` means that the segment is
-    /// damaged there; false, that not even the batch is there that the index knows.
-    pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<(Scanner, bool)> {
+    /// before it. A batch that begins at `position` is that batch. With it, why no batch leads on to `position`, if none does; and
+    /// false, if not even the batch is there that the index knows.
+    pub(super) async fn locate(&mut self, index: &OffsetIndex, position: u64) -> io::Result<(Scanner, Option<Stop>, bool)> {
         // From below the position: what comes there is known from the batch before only.
         let start = index.boundary(position.saturating_sub(1), i64::MAX);
-        let mut scanner = Scanner::new(start, index.base_offset(), i32::MIN);
+        let mut scanner = self.scanner(start);
         let mut wanted = 0;
         while scanner.position < position {
             let left = self.bytes.saturating_sub(scanner.position);
             let range = self.load(scanner.position, wanted as u64).await?;
             let before = scanner;
             match scanner.step_header(&self.image[range], left) {
-                Step::Batch(_) if scanner.position > position => return Ok((before, true)),
+                Step::Batch(_) if scanner.position > position => return Ok((before, None, true)),
                 Step::Batch(_) => {}
                 Step::Need(bytes) => wanted = bytes,
-                Step::Stop(_) => return Ok((scanner, scanner.position > start)),
+                Step::Stop(stop) => return Ok((scanner, Some(stop), scanner.position > start)),
             }
         }
-        Ok((scanner, true))
+        Ok((scanner, None, true))
+    }
+
+    /// Why there is no whole batch from `start` to `end`, by its CRC; `None` if there is one.
+    pub(super) async fn check(&mut self, mut start: Scanner, end: u64) -> io::Result<Option<Stop>> {
+        let range = self.load(start.position, end - start.position).await?;
+        Ok(match start.step(&self.image[range.clone()], range.len() as u64) {
+            Step::Batch(_) if start.position == end => None,
+            Step::Stop(stop) => Some(stop),
+            Step::Batch(_) | Step::Need(_) => Some(Stop::Length((end - start.position) as i32)),
+        })
+    }
+
+    /// Where the batches at or below `end` are whole, by their CRC, from what the index knows on; from further below if the one there
+    /// isn't. No CRC covers an offset: the last one does not count if it leaves a gap and what follows has a lower offset than it.
+    pub(super) async fn whole_end(&mut self, index: &OffsetIndex, end: u64) -> io::Result<Scanner> {
+        let mut from = end;
+        loop {
+            from = index.boundary(from.saturating_sub(1), i64::MAX);
+            let mut scanner = self.scanner(from);
+            let mut before_gap = None;
+            let mut wanted = 0;
+            while scanner.position < end {
+                let range = self.load(scanner.position, wanted as u64).await?;
+                let before = scanner;
+                match scanner.step(&self.image[range], end - scanner.position) {
+                    Step::Batch(header) => before_gap = (header.base_offset() > before.next_offset).then_some(before),
+                    Step::Need(bytes) => wanted = bytes,
+                    Step::Stop(_) => break,
+                }
+            }
+            if let Some(before) = before_gap
+                && let Step::Stop(Stop::Offset { .. }) = self.header_at(scanner).await?
+            {
+                scanner = before;
+            }
+            // What comes at an entry's batch only those before it say.
+            if scanner.position > from || from == 0 {
+                return Ok(scanner);
+            }
+        }
+    }
+
+    /// What a scan's next header is.
+    async fn header_at(&mut self, mut scanner: Scanner) -> io::Result<Step> {
+        let left = self.bytes.saturating_sub(scanner.position);
+        let range = self.load(scanner.position, HEADER_BYTES as u64).await?;
+        Ok(scanner.step_header(&self.image[range], left))
     }
 
     /// The ranges of blocks below `end` in which file and image differ, and the first byte that does. What the file does
@@ -293,6 +349,11 @@ impl<'a, D: Disk> Image<'a, D> {
             }
         }
         Ok((ranges, first))
+    }
+
+    /// Below this file and image are the same.
+    pub(super) fn differs_from(&self) -> u64 {
+        self.entries.iter().map(|entry| u64::from(entry.position) / BLOCK * BLOCK).min().unwrap_or(u64::MAX)
     }
 
     /// The blocks below `end` that entries touch, as merged runs in order.

@@ -71,6 +71,11 @@ pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) 
 }
 
 impl Journals {
+    /// The highest leader epoch that was ever given.
+    pub(super) fn epoch_max(&self) -> i32 {
+        self.superblock.map_or(i32::MAX, |superblock| superblock.epoch_floor)
+    }
+
     fn to_replay(&self) -> Replay {
         let with_entries = self.partitions.values().filter(|journaled| !journaled.entries.is_empty());
         with_entries.fold(Replay::default(), |replay, journaled| Replay {

@@ -77,7 +77,7 @@ impl<D: Disk> Start<D> {
         let spec = catalog_spec();
         let mut journals = journals::read(disk, config, &spec.directory).await?;
         let journaled = journals.partitions.remove(&spec.id);
-        let catalog = Recovery { disk, config }.partition(spec, journaled, Depth::All).await?;
+        let catalog = Recovery { disk, config, epoch_max: journals.epoch_max() }.partition(spec, journaled, Depth::All).await?;
         let catalog_bytes = read_catalog(disk, config, &catalog).await?;
         Ok(Start { disk: disk.clone(), config: config.clone(), random, journals, catalog, catalog_bytes, added: Vec::new() })
     }
@@ -108,7 +108,7 @@ impl<D: Disk> Start<D> {
     /// [`LogError`], each with what to do.
     pub async fn finish(self, cores: usize, partitions: Vec<PartitionSpec>, epoch: i32) -> Result<Vec<CoreStart>, LogError> {
         let Start { disk, config, random, mut journals, catalog, catalog_bytes: _, added } = self;
-        let recovery = Recovery { disk: &disk, config: &config };
+        let recovery = Recovery { disk: &disk, config: &config, epoch_max: journals.epoch_max() };
         let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
         of_cores[0].push(catalog);
         let work = partitions.into_iter().map(|spec| {
@@ -125,7 +125,11 @@ impl<D: Disk> Start<D> {
         of_cores.iter_mut().for_each(|outcomes| outcomes.sort_by_key(|outcome| outcome.recovered.spec.id));
         let all = || of_cores.iter().flatten();
         let floor = journals.superblock.map_or(-1, |old| old.epoch_floor);
-        let leader_epoch = 1 + all().map(|outcome| outcome.epoch).chain([epoch, floor]).max().unwrap_or(-1);
+        let of_data = all().max_by_key(|outcome| outcome.epoch).expect("the catalog is one");
+        let highest = of_data.epoch.max(epoch).max(floor);
+        let leader_epoch = highest
+            .checked_add(1)
+            .ok_or_else(|| LogError::NoEpochLeft { path: config.data_dir.join(&of_data.recovered.spec.directory) })?;
         let highest_producer_id = all().map(|outcome| outcome.producer_id).max().unwrap_or(-1);
         append(&config, &mut of_cores[0][0], &added, leader_epoch);
         if config.accept_loss {

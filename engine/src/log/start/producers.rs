@@ -35,8 +35,15 @@ pub(super) struct Producers {
 
 impl Producers {
     /// Those of the snapshot at offset `snapshot`, of `leader-epoch-checkpoint`, and of the head, which wins. Files that
-    /// are damaged count as empty: what they said is in the log, or of no producer that still sends.
-    pub(super) async fn read<D: Disk>(disk: &D, directory: &Path, snapshot: Option<i64>, journaled: &Journaled) -> io::Result<Producers> {
+    /// are damaged count as empty: what they said is in the log, or of no producer that still sends. So does a checkpoint with an
+    /// epoch above `epoch_max`, which nobody has given.
+    pub(super) async fn read<D: Disk>(
+        disk: &D,
+        directory: &Path,
+        snapshot: Option<i64>,
+        journaled: &Journaled,
+        epoch_max: i32,
+    ) -> io::Result<Producers> {
         let mut states = Vec::new();
         if let Some(offset) = snapshot {
             let path = directory.join(file_name(offset, FileKind::Snapshot));
@@ -46,7 +53,8 @@ impl Producers {
             });
         }
         let text = read_text(disk, &directory.join(LEADER_EPOCH_CHECKPOINT)).await?;
-        let checkpoint = text.and_then(|text| decode_epochs(&text).ok()).unwrap_or_default();
+        let checkpoint = text.and_then(|text| decode_epochs(&text).ok());
+        let checkpoint = checkpoint.filter(|epochs| epochs.iter().all(|start| start.epoch <= epoch_max)).unwrap_or_default();
         let checkpointed = checkpoint.last().map_or(-1, |last| last.epoch);
         let changed = journaled.producers.iter().map(|state| state.producer_id).collect();
         let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.producer_id, state)).collect();

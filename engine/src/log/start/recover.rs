@@ -56,6 +56,8 @@ pub(super) struct Cut {
 pub(super) struct Recovery<'a, D: Disk> {
     pub(super) disk: &'a D,
     pub(super) config: &'a LogConfig,
+    /// The highest leader epoch that was ever given: batches of our own have none above.
+    pub(super) epoch_max: i32,
 }
 
 /// How much of a partition is scanned.
@@ -133,7 +135,7 @@ impl<D: Disk> Recovery<'_, D> {
         let mut producers: Option<Producers> = None;
         let from = if bases[0] == line.segment_base { u64::from(line.batch_start) } else { 0 };
         let is_checked = depth == Depth::All && self.config.accept_loss;
-        let mut next = Scanner::new(if is_checked { 0 } else { from }, bases[0], i32::MIN);
+        let mut next = Scanner { position: if is_checked { 0 } else { from }, ..self.first(bases[0]) };
         let mut active = None;
         for (at, &base) in bases.iter().enumerate() {
             let log = log_path(&path, base);
@@ -151,7 +153,8 @@ impl<D: Disk> Recovery<'_, D> {
                     // The head tells what has changed since this one. A later one may be of a roll that never came to its end:
                     // it would not count as a change, and whoever opens the partition doesn't look at it.
                     let snapshot = found.files.snapshot_at(base);
-                    none.insert(Producers::read(self.disk, &path, snapshot, journaled).await.map_err(disk_error(&path))?)
+                    let read = Producers::read(self.disk, &path, snapshot, journaled, self.epoch_max).await;
+                    none.insert(read.map_err(disk_error(&path))?)
                 }
             };
             let limit = bases.get(at + 1).copied().unwrap_or(i64::MAX);
@@ -161,13 +164,19 @@ impl<D: Disk> Recovery<'_, D> {
             }
             let covered = if base == line.segment_base && !is_checked { covered(&line, journaled) } else { 0 };
             let vouched = vouched_in(base, &line, journaled);
-            let (scan, lost) = self.scan(&mut image, &log, next, Bounds { covered, vouched, limit }, &mut index, producers).await?;
+            let (mut scan, lost) = self.scan(&mut image, &log, next, Bounds { covered, vouched, limit }, &mut index, producers).await?;
             // What the journal names a successor of was flushed, and cut to its length, before.
             let is_sealed = limit < i64::MAX && scan.end.next_offset == limit;
             let flushed = if base == line.segment_base { flushed_before_entries(&line, journaled) } else { 0 };
             // A batch begins where the line says, so all before it are whole.
             let is_below = base == line.segment_base && scan.end.position < from && scan.end.next_offset != limit;
-            let lost = lost.or_else(|| is_below.then(|| no_batch(scan.end.position, scan.stop, from)));
+            let mut lost = lost.or_else(|| is_below.then(|| no_batch(scan.end.position, scan.stop, from)));
+            if lost.is_none() && !is_sealed {
+                lost = self.check_last(&mut image, &log, &scan, &mut index, vouched).await?;
+            }
+            if lost.is_some() || self.config.accept_loss && !is_sealed {
+                lost = self.step_back(&mut image, &log, &mut scan, &mut index, lost).await?;
+            }
             if let Some(what) = lost {
                 self.give_up(&mut image, &log, &what, scan.end, vouched).await?;
             }
@@ -176,7 +185,7 @@ impl<D: Disk> Recovery<'_, D> {
                     .await
                     .map_err(disk_error(&log))?;
             }
-            next = Scanner { position: 0, ..scan.end };
+            next = Scanner { leader_epoch: scan.end.leader_epoch, ..self.first(scan.end.next_offset) };
             active = Some((image, scan, index, base, log));
             if next.next_offset != limit {
                 self.give_up_segments(&path, &bases[at + 1..], &line, journaled).await?;
@@ -199,12 +208,75 @@ impl<D: Disk> Recovery<'_, D> {
         let entries = of_segment(base, journaled);
         // Without entries nothing beyond the flushed end was acked.
         let bytes_max = if journaled.entries.is_empty() { u64::from(line.flushed) } else { u64::MAX };
-        match Image::open(self.disk, log, entries, bytes_max).await {
+        match Image::open(self.disk, log, self.first(base), entries, bytes_max).await {
             Ok(image) => Ok(Some(image)),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::Disk { path: log.to_path_buf(), source: error }),
             Err(_) if self.config.accept_loss => Ok(None),
             Err(_) => Err(LogError::Missing { path: log.to_path_buf() }),
         }
+    }
+
+    /// At the first byte of a segment of our own.
+    fn first(&self, base: i64) -> Scanner {
+        Scanner::new(0, base, i32::MIN).in_segment(base).with_epochs_to(self.epoch_max)
+    }
+
+    /// What is wrong with the last batch, if only its header was looked at: the log ends where that says. Of those before it the next
+    /// one's offset tells, and readers check the rest.
+    async fn check_last(
+        &self,
+        image: &mut Image<'_, D>,
+        log: &Path,
+        scan: &ImageScan,
+        index: &mut OffsetIndex,
+        vouched: u64,
+    ) -> Result<Option<String>, LogError> {
+        let end = scan.end.position;
+        if end == 0 || scan.is_last_checked {
+            return Ok(None);
+        }
+        let last = whole_before(image, index, end - 1).await.map_err(disk_error(log))?;
+        let Some(stop) = image.check(last, end).await.map_err(disk_error(log))? else { return Ok(None) };
+        let what = no_batch(last.position, stop, vouched.max(end));
+        if self.gives_up() { Ok(Some(what)) } else { Err(LogError::Damaged { path: log.to_path_buf(), what }) }
+    }
+
+    /// A loss is accepted: steps back from the damage to what neither this opening nor a later start refuses again, and says what is
+    /// lost, if anything is. Where something is cut off, the batches before it have their CRC, as far as the index leads near them. And
+    /// the headers lead there from the entries that the new line will vouch for: others may have led this start around damage.
+    async fn step_back(
+        &self,
+        image: &mut Image<'_, D>,
+        log: &Path,
+        scan: &mut ImageScan,
+        index: &mut OffsetIndex,
+        mut lost: Option<String>,
+    ) -> Result<Option<String>, LogError> {
+        let mut is_cut = lost.is_some();
+        loop {
+            if is_cut {
+                scan.end = image.whole_end(index, scan.end.position).await.map_err(disk_error(log))?;
+                scan.starts.retain(|start| u64::from(*start) < scan.end.position);
+                scan.is_last_checked = true;
+            }
+            let end = scan.end.position;
+            // Not above the flushed end of the new line.
+            let flushed = image.differs_from().min(end / BLOCK * BLOCK);
+            let batch_start = whole_before(image, index, flushed).await.map_err(disk_error(log))?.position;
+            index.truncate(batch_start);
+            let reached = whole_before(image, index, end).await.map_err(disk_error(log))?;
+            if reached.position == end {
+                return Ok(lost);
+            }
+            let what = || format!("no batch at byte {}, where the journal says that batches reach to {end}", reached.position);
+            lost.get_or_insert_with(what);
+            (scan.end, is_cut) = (reached, true);
+        }
+    }
+
+    /// What is damaged is cut off, not refused.
+    fn gives_up(&self) -> bool {
+        self.config.accept_loss || bugs::on(Bug::DamageAsTornEnd)
     }
 
     /// Scans one segment of a partition from where the line says, up to the offset that begins the next one. Of what is `covered`
@@ -222,10 +294,9 @@ impl<D: Disk> Recovery<'_, D> {
         if self.config.accept_loss && start.position > 0 {
             let end = whole_before(image, index, start.position).await.map_err(disk_error(log))?;
             if end.position != start.position {
-                return Ok((ImageScan { end, stop: Stop::End, starts: Vec::new() }, Some(no_end())));
+                return Ok((ImageScan { end, stop: Stop::End, starts: Vec::new(), is_last_checked: false }, Some(no_end())));
             }
         }
-        let gives_up = self.config.accept_loss || bugs::on(Bug::DamageAsTornEnd);
         let mut starts = Vec::new();
         let walked = image.walk(start, covered, limit, &mut starts, |header, batch| producers.push(header, batch)).await;
         let (mut next, mut stop) = walked.map_err(disk_error(log))?;
@@ -238,7 +309,7 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut scan = match stop {
             None => image.scan(next, limit, |header, batch| producers.push(header, batch)).await.map_err(disk_error(log))?,
-            Some(stop) if gives_up => ImageScan { end: next, stop, starts: Vec::new() },
+            Some(stop) if self.gives_up() => ImageScan { end: next, stop, starts: Vec::new(), is_last_checked: false },
             Some(stop) => {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what: no_batch(next.position, stop, covered) });
             }
@@ -257,7 +328,7 @@ impl<D: Disk> Recovery<'_, D> {
         let is_whole = scan.end.next_offset == limit;
         if !is_whole && (limit < i64::MAX || image.is_damaged(scan.end, scan.stop, vouched).await.map_err(disk_error(log))?) {
             let what = no_batch(scan.end.position, scan.stop, vouched);
-            if !gives_up {
+            if !self.gives_up() {
                 return Err(LogError::Damaged { path: log.to_path_buf(), what });
             }
             lost = Some(what);
@@ -302,7 +373,7 @@ impl<D: Disk> Recovery<'_, D> {
                 None => {
                     let entries = of_segment(base, journaled);
                     let from = entries.iter().map(|entry| entry.position).min().unwrap_or(0);
-                    (Image::of_journal(self.disk, entries), from, "it is missing")
+                    (Image::of_journal(self.disk, self.first(base), entries), from, "it is missing")
                 }
             };
             let start = Scanner::new(u64::from(from), base, i32::MIN);
@@ -356,7 +427,13 @@ impl<D: Disk> Recovery<'_, D> {
         let batch_start = match scan.starts.partition_point(|start| u64::from(*start) <= flushed).checked_sub(1) {
             _ if flushed == end => end,
             Some(at) => u64::from(scan.starts[at]),
-            None => whole_before(&mut image, &mut index, flushed).await.map_err(failed)?.position,
+            None => match batch_at(&mut image, &mut index, flushed).await.map_err(failed)? {
+                // A line with that would be wrong for ever, also once the segment is restored.
+                (found, Some(stop)) if !self.gives_up() => {
+                    return Err(LogError::Damaged { path: log.clone(), what: no_batch(found.position, stop, flushed) });
+                }
+                (found, _) => found.position,
+            },
         };
         let tail = image.bytes(flushed / BLOCK * BLOCK..end).await.map_err(failed)?;
         let log_end = scan.end.next_offset;
@@ -434,15 +511,21 @@ fn flushed_before_entries(line: &Line, journaled: &Journaled) -> u64 {
     u64::from(entries.map(|entry| entry.position).fold(line.flushed, u32::min))
 }
 
-/// Where the headers before `position` end: in the batch that it lies in, or before if one of them is damaged.
+/// Where the headers before `position` end: at the batch that it lies in, or before if one of them is damaged.
 async fn whole_before<D: Disk>(image: &mut Image<'_, D>, index: &mut OffsetIndex, position: u64) -> io::Result<Scanner> {
-    let (end, is_there) = image.locate(index, position).await?;
+    Ok(batch_at(image, index, position).await?.0)
+}
+
+/// The same, and why there is no batch, if one of them is damaged.
+async fn batch_at<D: Disk>(image: &mut Image<'_, D>, index: &mut OffsetIndex, position: u64) -> io::Result<(Scanner, Option<Stop>)> {
+    let (found, stop, is_there) = image.locate(index, position).await?;
     if is_there || index.entries().is_empty() {
-        return Ok(end);
+        return Ok((found, stop));
     }
     // The index may be what is damaged.
     *index = OffsetIndex::new(index.base_offset());
-    Ok(image.locate(index, position).await?.0)
+    let (found, stop, _) = image.locate(index, position).await?;
+    Ok((found, stop))
 }
 
 fn no_line(partition: PartitionId) -> Line {

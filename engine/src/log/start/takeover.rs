@@ -80,13 +80,11 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     }
     let base = last.base_offset;
     let log = log_path(&path, base);
-    let mut image = Image::open(disk, &log, Vec::new(), u64::MAX).await.map_err(disk_error(&log))?;
+    let first = Scanner::new(0, base, i32::MIN).in_segment(base);
+    let mut image = Image::open(disk, &log, first, Vec::new(), u64::MAX).await.map_err(disk_error(&log))?;
     let mut producers =
-        Producers::read(disk, &path, found.files.snapshot_at(base), &Journaled::default()).await.map_err(disk_error(&path))?;
-    let scan = image
-        .scan(Scanner::new(0, base, i32::MIN), i64::MAX, |header, batch| producers.push(header, batch))
-        .await
-        .map_err(disk_error(&log))?;
+        Producers::read(disk, &path, found.files.snapshot_at(base), &Journaled::default(), i32::MAX).await.map_err(disk_error(&path))?;
+    let scan = image.scan(first, i64::MAX, |header, batch| producers.push(header, batch)).await.map_err(disk_error(&log))?;
     if !scan.stop.is_end() {
         tracing::warn!("{} is cut at byte {} of {}: {}", log.display(), scan.end.position, image.file_bytes(), scan.stop);
     }

@@ -386,7 +386,9 @@ fn wherever_a_start_that_accepts_a_loss_is_cut_off_everything_is_there_or_kept()
             let disk = disk.clone();
             async move {
                 let mut started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
-                if started[0].partitions[1].damage.is_some() {
+                // The damage lies below what a start looks at: if nothing was cut off, all of it is there still, to be refused when it is
+                // opened.
+                if image(&disk, &started, 1).await.0 == 3 {
                     started = accept(&disk, vec![spec(1, 0)], 4).await.expect("the same again");
                 }
                 assert_eq!(image(&disk, &started, 1).await, (1, first), "after {steps} steps");
@@ -398,6 +400,64 @@ fn wherever_a_start_that_accepts_a_loss_is_cut_off_everything_is_there_or_kept()
             break;
         }
     }
+}
+
+/// Partition 1 with these batches in its segment, whole by its line, and what is in the journal behind them.
+async fn with_segment(disk: &SimDisk, segment: &[u8], behind: &[u8]) {
+    let started = start(disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+    let mut writer = writer(disk, &started[0]).await;
+    write_whole(disk, &log_path(Path::new("/data/t-1"), 0), segment).await.expect("writes");
+    let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+    (lines[1].flushed, lines[1].batch_start) = (segment.len() as u32, segment.len() as u32);
+    writer.switch(&lines, &[]).await.expect("head");
+    writer.frame(&[entry(1, segment.len() as u32, behind)]).await.expect("frame");
+}
+
+#[test]
+fn a_last_batch_that_is_not_what_was_written_is_refused_and_an_accepted_loss_cuts_it_off() {
+    // Its last offset, an epoch that was never given, an offset that no segment reaches.
+    for (at, bits) in [(26, 1), (12, 0x7f), (0, 0x40)] {
+        let disk = disk();
+        let program = {
+            let disk = disk.clone();
+            async move {
+                let (first, mut second) = (batch(0, 1, &[1; 5_000]), batch(1, 1, &[2; 5_000]));
+                second[at] ^= bits;
+                with_segment(&disk, &[&first[..], &second].concat(), &[]).await;
+                let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+                assert!(started[0].partitions[1].damage.is_some(), "byte {at}");
+                let started = accept(&disk, vec![spec(1, 0)], 3).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (1, first.clone()), "byte {at}");
+                assert_eq!((kept(&disk), started[0].leader_epoch), (vec![second], 3));
+                let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (1, first));
+            }
+        };
+        run(&disk, program);
+    }
+}
+
+#[test]
+fn a_head_takes_nothing_over_from_damaged_headers_so_that_a_restored_segment_is_whole_again() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let (first, second, third) = (batch(0, 1, b"first"), batch(1, 1, &[1; 14_000]), batch(2, 1, b"in the journal only"));
+            with_segment(&disk, &[&first[..], &second].concat(), &third).await;
+            let log = log_path(Path::new("/data/t-1"), 0);
+            // Its length.
+            disk.rot(&log, |bytes| bytes[11] ^= 2);
+            for random in 2..4 {
+                let started = start(&disk, 1, vec![spec(1, 0)], random).await.expect("starts");
+                assert!(started[0].partitions[1].damage.is_some(), "the second batch is not where the headers lead");
+            }
+            disk.rot(&log, |bytes| bytes[11] ^= 2);
+            let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (3, [first, second, third].concat()));
+        }
+    };
+    run(&disk, program);
 }
 
 #[test]
