@@ -43,6 +43,7 @@ pub fn of_log(error: &LogError) -> ResponseError {
         | LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
         | LogError::NoRoomToKeep { .. }
+        | LogError::NoEpochLeft { .. }
         | LogError::Missing { .. } => ResponseError::KafkaStorageError,
     }
 }

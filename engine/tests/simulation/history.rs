@@ -113,6 +113,7 @@ impl History {
             producer_expiration_ms: 24 * 3_600_000,
             open_segments_max: pick(&[2, 16]) as usize,
             accept_loss: false,
+            ..LogConfig::default()
         };
         let mut sizes = Sizes {
             small_max: pick(&[200, 2_000, 6_000, 12_000]) as usize,

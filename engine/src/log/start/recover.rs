@@ -60,6 +60,9 @@ pub(super) struct Recovery<'a, D: Disk> {
     pub(super) epoch_max: i32,
 }
 
+/// A last batch of which a start reads more than the header, in bytes.
+const LAST_CHECKED_BYTES_MAX: u64 = 64 << 10;
+
 /// How much of a partition is scanned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
@@ -222,7 +225,7 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// What is wrong with the last batch, if only its header was looked at: the log ends where that says. Of those before it the next
-    /// one's offset tells, and readers check the rest.
+    /// one's offset tells, and readers check the rest. A large one is not read: a start of many partitions would take seconds.
     async fn check_last(
         &self,
         image: &mut Image<'_, D>,
@@ -236,6 +239,9 @@ impl<D: Disk> Recovery<'_, D> {
             return Ok(None);
         }
         let last = whole_before(image, index, end - 1).await.map_err(disk_error(log))?;
+        if end - last.position > LAST_CHECKED_BYTES_MAX {
+            return Ok(None);
+        }
         let Some(stop) = image.check(last, end).await.map_err(disk_error(log))? else { return Ok(None) };
         let what = no_batch(last.position, stop, vouched.max(end));
         if self.gives_up() { Ok(Some(what)) } else { Err(LogError::Damaged { path: log.to_path_buf(), what }) }
