@@ -170,8 +170,14 @@ fn killed_above(path: &Path) -> std::path::PathBuf {
 fn damage_below_what_the_journal_of_a_killed_broker_covers_is_told_and_a_clean_stop_leaves_it() {
     let size = batch(&[0; 6_000], 1).len();
     let (offset, length, magic) = (0, 8, 16);
-    // The field, its bits, and where then no batch begins: an offset may be followed by any higher one.
-    let cases = [(length, 0x7f, size * 15), (length + 3, 1, size * 16 - 1), (magic, 1, size * 15), (offset, 0x40, size * 16)];
+    // The field, its bits, and where then no batch begins: an offset may be followed by any higher one that its segment can hold.
+    let cases = [
+        (length, 0x7f, size * 15),
+        (length + 3, 1, size * 16 - 1),
+        (magic, 1, size * 15),
+        (offset, 0x40, size * 15),
+        (offset + 5, 1, size * 16),
+    ];
     for (field, bits, told) in cases {
         let directory = directory();
         let path = directory.path();
@@ -227,8 +233,16 @@ fn a_loss_that_is_accepted_is_cut_off_for_good() {
 fn damage_in_what_the_journal_vouches_for_is_no_end_of_the_log() {
     let large = batch(&[0; 400_000], 2).len();
     let (offset, length, magic) = (0, 8, 16);
-    // A length that leads too far, or nowhere: the batch might be one whose rest never came. An offset may be followed by any higher one.
-    let cases = [(magic, 1, large), (length + 1, 0x10, large), (length, 0x40, large), (offset, 0x40, 2 * large), (magic + 100, 1, large)];
+    // A length that leads too far, or nowhere: the batch might be one whose rest never came. An offset may be followed by any higher one
+    // that its segment can hold.
+    let cases = [
+        (magic, 1, large),
+        (length + 1, 0x10, large),
+        (length, 0x40, large),
+        (offset, 0x40, large),
+        (offset + 5, 1, 2 * large),
+        (magic + 100, 1, large),
+    ];
     for (field, bits, told) in cases {
         for lives in [0, 1] {
             // Of what a head vouches for only the headers are looked at.
