@@ -170,9 +170,10 @@ pub async fn set_aside<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, fou
 
 /// A name with an end, cut to what a file's name may have: that of a topic may have nearly as much.
 fn stray_name(directory: &Path, end: &str) -> String {
-    let mut name = directory.display().to_string();
-    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX.saturating_sub(end.len())));
-    name + end
+    let name = directory.display().to_string();
+    let room = NAME_BYTES_MAX.saturating_sub(end.len());
+    let cut = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    name[..cut].to_owned() + end
 }
 
 /// What the name of a file or directory may have, in bytes.

@@ -1,5 +1,7 @@
 //! A core that is idle comes to rest: what its journal holds moves to the segments, and what its tails hold is given back.
 
+#![expect(clippy::disallowed_types, reason = "a counter of all cores, touched where one comes to rest or wakes up")]
+
 use crate::{
     disk::Disk,
     log::{core::Core, journal_lane},
