@@ -5,12 +5,11 @@ mod life;
 
 use engine::{
     batch::{BatchBuilder, Scanner, scan},
-    disk::UringDisk,
     log::{Start, TimeQuery, mark_clean},
     partition::PartitionId,
 };
-use life::{BULK, NOW_MS, SEGMENT_BYTES, SMALL, batch, config, consume, directory, live, live_closed, produce};
-use std::{fs::File, os::fd::AsRawFd, path::Path};
+use life::{BULK, NOW_MS, SEGMENT_BYTES, SMALL, batch, config, consume, directory, live, live_closed, on_disk, produce};
+use std::path::Path;
 
 #[test]
 fn a_start_reads_the_catalog_from_its_log_start_on() {
@@ -28,19 +27,11 @@ fn a_start_reads_the_catalog_from_its_log_start_on() {
         }
         assert_eq!(log.delete_records(PartitionId::CATALOG, 2).await.expect("raised"), 2);
     });
-    let lock = File::create(path.join("lock")).expect("a lock file");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
-        let driver = tokio::task::spawn_local({
-            let disk = disk.clone();
-            async move { disk.run().await }
-        });
+    on_disk(path, async |disk| {
         let start = Start::read(&disk, &config(path), rand::random()).await.expect("starts");
         let mut offsets = Vec::new();
         scan(start.catalog(), Scanner::new(0, 2, i32::MIN), |_, header, _| offsets.push(header.base_offset()));
         assert_eq!(offsets, [2], "what comes before a snapshot changes a state that is gone");
-        driver.abort();
     });
 }
 

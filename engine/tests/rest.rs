@@ -3,9 +3,12 @@
 #[path = "support/life.rs"]
 mod life;
 
-use engine::{disk::UringDisk, log::Log};
-use life::{BULK, NOW_MS, SMALL, batch, config, consume, directory, live, produce};
-use std::{fs::File, os::fd::AsRawFd, path::Path, time::Duration};
+use engine::{
+    disk::UringDisk,
+    log::{Log, Start},
+};
+use life::{BULK, NOW_MS, SMALL, batch, config, consume, directory, live, on_disk, produce};
+use std::{path::Path, time::Duration};
 
 /// When a core that was last appended to at `NOW_MS` comes to rest.
 const REST_MS: i64 = NOW_MS + 10_000;
@@ -28,16 +31,8 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 
 /// Bytes that a start on the directory replays.
 fn replayed_by_a_start(path: &Path) -> u64 {
-    let lock = File::create(path.join("lock")).expect("a lock file");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
-        let driver = tokio::task::spawn_local({
-            let disk = disk.clone();
-            async move { disk.run().await }
-        });
-        let start = engine::log::Start::read(&disk, &config(path), rand::random()).await.expect("starts");
-        driver.abort();
+    on_disk(path, async |disk| {
+        let start = Start::read(&disk, &config(path), rand::random()).await.expect("starts");
         start.replay().map_or(0, |replay| replay.bytes)
     })
 }

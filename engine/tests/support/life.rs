@@ -54,15 +54,7 @@ pub fn live<F: Future<Output = ()>>(directory: &Path, program: impl FnOnce(Log<U
 
 /// The same, with partitions that are opened when they are first used.
 pub fn live_closed<F: Future<Output = ()>>(directory: &Path, accept_loss: bool, program: impl FnOnce(Log<UringDisk>, UringDisk) -> F) {
-    let lock = File::create(directory.join("lock")).expect("a lock file");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
-        let driver = tokio::task::spawn_local({
-            let disk = disk.clone();
-            async move { disk.run().await }
-        });
+    on_disk(directory, async |disk| {
         let config = LogConfig { accept_loss, ..config(directory) };
         let start = Start::read(&disk, &config, rand::random()).await.expect("starts");
         let mut cores = start.finish(1, specs(), 0).await.expect("finishes the start");
@@ -72,10 +64,25 @@ pub fn live_closed<F: Future<Output = ()>>(directory: &Path, accept_loss: bool, 
             let log = log.clone();
             async move { log.run().await }
         });
-        program(log, disk.clone()).await;
+        program(log, disk).await;
         lanes.abort();
-        driver.abort();
     });
+}
+
+/// Runs `program` with a ring of its own that holds the directory's lock; then everything is dropped.
+pub fn on_disk<T>(directory: &Path, program: impl AsyncFnOnce(UringDisk) -> T) -> T {
+    let lock = File::create(directory.join("lock")).expect("a lock file");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let disk = UringDisk::new(lock.as_raw_fd(), false).expect("a ring");
+        let driver = tokio::task::spawn_local({
+            let disk = disk.clone();
+            async move { disk.run().await }
+        });
+        let result = program(disk).await;
+        driver.abort();
+        result
+    })
 }
 
 pub fn batch(value: &[u8], records: i64) -> Vec<u8> {
