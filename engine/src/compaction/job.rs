@@ -113,10 +113,11 @@ pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
 }
 
 impl Job {
-    /// Bytes of log that it reads if it gets to its end: what is clean already once, what is dirty twice.
+    /// Bytes of log that it reads if it gets to its end: segments that are clean already once, the others twice.
     #[must_use]
     pub fn bytes_to_read(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes * if segment.base_offset < self.first_dirty { 1 } else { 2 }).sum()
+        let ends = self.segments.iter().skip(1).map(|next| next.base_offset).chain([self.end]);
+        self.segments.iter().zip(ends).map(|(segment, end)| segment.bytes * if end > self.first_dirty { 2 } else { 1 }).sum()
     }
 
     /// Runs it: reads the segments, what is dirty twice, and writes what is to take their place into the scratch directory, durably.
