@@ -2,7 +2,8 @@
 //! for the whole broker that compacts.
 //!
 //! Decompressing and compressing take time, so compaction never runs on a core's thread: the core decides and swaps, the
-//! thread reads and writes. It has a ring of its own, and yields to everybody else: it runs at the lowest priority.
+//! thread reads and writes, and waits for the swap of each group before it begins the next one. It has a ring of its own, and
+//! yields to everybody else: it runs at the lowest priority.
 
 mod tally;
 
@@ -11,7 +12,7 @@ pub use tally::{Tallies, Tally};
 use crate::{controller::now_ms, core::Core};
 use anyhow::Context;
 use engine::{
-    compaction::{CleanError, Cleaned, Job, KEY_BYTES},
+    compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES},
     disk::UringDisk,
 };
 use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
@@ -29,12 +30,25 @@ const NICE: i32 = 19;
 /// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
 pub const KEYS_BYTES_MAX: usize = 128 << 20;
 
-type Answer = Result<Cleaned, CleanError>;
+/// What came of a round, as `Job::run` returns it.
+type Answer = Result<Option<Cleaned>, CleanError>;
+/// Whether a group is in its place, as [`engine::log::Log::install_cleaned`] says it.
+type Installed = Result<bool, CleanError>;
+/// Groups on their way to the core, each with who waits until it is in its place.
+type Groups = mpsc::Sender<(Group, oneshot::Sender<Installed>)>;
+
+/// A job for the thread.
+struct Order {
+    job: Job,
+    /// Dropped when the job ends, whatever it ends of.
+    groups: Groups,
+    reply: oneshot::Sender<Answer>,
+}
 
 /// The thread that compacts. Cheap to clone; it ends with its last handle.
 #[derive(Clone)]
 pub struct Cleaner {
-    jobs: mpsc::Sender<(Job, oneshot::Sender<Answer>)>,
+    jobs: mpsc::Sender<Order>,
 }
 
 impl Cleaner {
@@ -53,15 +67,28 @@ impl Cleaner {
         Ok(Cleaner { jobs })
     }
 
-    /// Runs a job. `None` if the thread has ended.
-    async fn run(&self, job: Job) -> Option<Answer> {
+    /// Runs a job; `install` puts its groups in place, on this thread. `None` if the thread that compacts has ended.
+    async fn run(&self, job: Job, mut install: impl AsyncFnMut(Group) -> Installed) -> Option<Answer> {
+        let (groups, mut cleaned) = mpsc::channel(1);
         let (reply, answer) = oneshot::channel();
-        self.jobs.send((job, reply)).await.ok()?;
+        self.jobs.send(Order { job, groups, reply }).await.ok()?;
+        while let Some((group, installed)) = cleaned.recv().await {
+            let _ = installed.send(install(group).await);
+        }
         answer.await.ok()
     }
 }
 
-fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<(Job, oneshot::Sender<Answer>)>) -> anyhow::Result<()> {
+/// Has the core put a group in its place. False if nobody does any more: the broker stops.
+async fn hand_over(groups: &Groups, group: Group) -> Installed {
+    let (reply, answer) = oneshot::channel();
+    if groups.send((group, reply)).await.is_err() {
+        return Ok(false);
+    }
+    answer.await.unwrap_or(Ok(false))
+}
+
+fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<Order>) -> anyhow::Result<()> {
     // Of this thread only: on Linux a priority is a thread's.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::warn!("the priority of compaction can't be lowered: {error}");
@@ -73,12 +100,12 @@ fn work(lock: RawFd, buffered: bool, mut jobs: mpsc::Receiver<(Job, oneshot::Sen
             let disk = disk.clone();
             async move { disk.run().await }
         });
-        while let Some((job, reply)) = jobs.recv().await {
+        while let Some(Order { job, groups, reply }) = jobs.recv().await {
             let directory = job.directory.clone();
             let disk = disk.clone();
-            let cleaned = unless_it_panics(directory, async move { job.run(&disk).await }).await;
+            let round = async move { job.run(&disk, async |group| hand_over(&groups, group).await).await };
             // Whoever asked has gone only if the broker stops.
-            let _ = reply.send(cleaned);
+            let _ = reply.send(unless_it_panics(directory, round).await);
         }
         Ok(())
     })
@@ -125,7 +152,8 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
             }
         };
         core.tallies.round_begins(&job);
-        let Some(result) = cleaner.run(job.clone()).await else { return };
+        let install = async |group: Group| core.log.install_cleaned(&job, &group).await;
+        let Some(result) = cleaner.run(job.clone(), install).await else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
         core.tallies.round_ends();
     }
@@ -134,21 +162,62 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::{compaction::Progress, partition::PartitionId};
+    use std::collections::BTreeMap;
 
-    async fn broken() -> Answer {
+    fn job(directory: &str) -> Job {
+        Job {
+            partition: PartitionId(1),
+            directory: directory.into(),
+            scratch: PathBuf::new(),
+            segments: Vec::new(),
+            end: 0,
+            first_dirty: 0,
+            later: Vec::new(),
+            aborted: Vec::new(),
+            producers: BTreeMap::new(),
+            segment_bytes: 0,
+            delete_retention_ms: 0,
+            now_ms: 0,
+            keys_max: 0,
+            secret: (0, 0),
+            progress: Progress::default(),
+        }
+    }
+
+    /// A round of two groups that panics before the second one.
+    async fn broken(groups: Groups) -> Answer {
+        let first = Group { bases: vec![0], bytes_before: 2, bytes: 1, has_transactions: false };
+        assert!(hand_over(&groups, first).await.expect("it is installed"));
         panic!("a key was not there")
     }
 
+    async fn whole() -> Answer {
+        Ok(Some(Cleaned { clean_to: 7, ..Cleaned::default() }))
+    }
+
     #[test]
-    fn a_job_that_panics_is_a_round_that_failed() {
+    fn a_job_that_panics_between_two_groups_is_a_round_that_failed_and_the_next_one_runs() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let broken = unless_it_panics("orders-0".into(), broken()).await;
-            let error = broken.expect_err("it has panicked").to_string();
+            let (jobs, mut orders) = mpsc::channel(1);
+            let cleaner = Cleaner { jobs };
+            tokio::task::spawn_local(async move {
+                let Order { job, groups, reply } = orders.recv().await.expect("the first job");
+                let _ = reply.send(unless_it_panics(job.directory, broken(groups)).await);
+                let Order { job, reply, .. } = orders.recv().await.expect("the next one");
+                let _ = reply.send(unless_it_panics(job.directory, whole()).await);
+            });
+            let mut in_place = Vec::new();
+            let answer = cleaner.run(job("orders-0"), async |group| {
+                in_place.push(group.bases[0]);
+                Ok(true)
+            });
+            let error = answer.await.expect("the thread goes on").expect_err("it has panicked").to_string();
             assert!(error.contains("orders-0") && error.contains("a key was not there"), "{error}");
-            let cleaned = Cleaned { clean_to: 7, ..Cleaned::default() };
-            let next = unless_it_panics("orders-1".into(), async { Ok(cleaned) }).await;
-            assert_eq!(next.expect("the next one runs").clean_to, 7);
+            assert_eq!(in_place, [0]);
+            let next = cleaner.run(job("orders-1"), async |_| Ok(true)).await.expect("the thread goes on");
+            assert_eq!(next.expect("the next one runs").expect("to its end").clean_to, 7);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! One round of cleaning, from the decision to the files that are ready to be swapped in.
+//! One round of cleaning, from the decision to the last of its files that is ready to be swapped in.
 
 use super::{
     dirty::Dirty,
@@ -87,11 +87,9 @@ pub struct Group {
     pub has_transactions: bool,
 }
 
-/// What a job has done: files that wait to be swapped in.
+/// What a job has done when it has come to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// The groups that have changed.
-    pub groups: Vec<Group>,
     /// The log is clean below this offset.
     pub clean_to: i64,
     /// There were more keys than could be remembered: another round is to follow.
@@ -104,7 +102,7 @@ pub struct Cleaned {
     pub bytes: (u64, u64),
 }
 
-/// A round that failed: nothing was changed. Why is what a segment can fail of.
+/// A round that failed: what it has put in place before stays there. Why is what a segment can fail of.
 pub type CleanError = SegmentError;
 
 pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
@@ -113,21 +111,33 @@ pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
 }
 
 impl Job {
-    /// Bytes of log that it reads if it gets to its end: what is clean already once, what is dirty twice.
+    /// Bytes of log that it reads if it gets to its end: segments that are clean already once, the others twice.
     #[must_use]
     pub fn bytes_to_read(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes * if segment.base_offset < self.first_dirty { 1 } else { 2 }).sum()
+        let ends = self.segments.iter().skip(1).map(|next| next.base_offset).chain([self.end]);
+        self.segments.iter().zip(ends).map(|(segment, end)| segment.bytes * if end > self.first_dirty { 2 } else { 1 }).sum()
     }
 
-    /// Runs it: reads the segments, what is dirty twice, and writes what is to take their place into the scratch directory, durably.
+    /// Runs it: reads the segments, what is dirty twice, and writes one new segment for each group into the scratch directory,
+    /// durably. `install` puts it in the place of its group, and the next group is begun when that is done: so there need be
+    /// room for one of them only. It says false if the log is not any more what this job has seen: then the rest of the round is
+    /// forgotten, and this returns `None`.
+    ///
+    /// A round may end behind any of its groups. They are in the order of the log: a record goes when a later one of its key is
+    /// there, and a tombstone is given its horizon when everything that it ends is gone.
     ///
     /// # Errors
-    /// [`CleanError`]: nothing of the log has changed. What was written is removed by [`discard`].
-    pub async fn run<D: Disk>(&self, disk: &D) -> Result<Cleaned, CleanError> {
+    /// [`CleanError`], also that of `install`. What is in place stays there; what else was written is removed by [`discard`].
+    pub async fn run<D: Disk>(
+        &self,
+        disk: &D,
+        mut install: impl AsyncFnMut(Group) -> Result<bool, CleanError>,
+    ) -> Result<Option<Cleaned>, CleanError> {
         discard(disk, &self.scratch).await.map_err(at(&self.scratch))?;
         for path in self.scratch.parent().into_iter().chain([self.scratch.as_path()]) {
             disk.create_dir(path).await.map_err(at(path))?;
         }
+        // Before the first swap: what it is read from is replaced too.
         let aborted = self.all_aborted(disk).await?;
         let dirty = Dirty::read(self, disk, aborted.clone()).await?;
         let live = dirty.keys.last_offsets();
@@ -154,10 +164,13 @@ impl Job {
         for count in plan::groups(&sizes, end, self.segment_bytes) {
             let (group, others) = rest.split_at(count);
             rest = others;
-            self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?;
+            let Some(group) = self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await? else { continue };
+            disk.sync_dir(&self.scratch).await.map_err(at(&self.scratch))?;
+            if !install(group).await? {
+                return Ok(None);
+            }
         }
-        disk.sync_dir(&self.scratch).await.map_err(at(&self.scratch))?;
-        Ok(cleaned)
+        Ok(Some(cleaned))
     }
 
     /// The aborted transactions that have records in these segments.
@@ -177,7 +190,7 @@ impl Job {
         Ok(all)
     }
 
-    /// Cleans one group into one new segment. Where nothing changes, nothing is written.
+    /// Cleans one group into one new segment. Where nothing changes, nothing is written, and there is none.
     async fn clean<D: Disk>(
         &self,
         disk: &D,
@@ -185,7 +198,7 @@ impl Job {
         (dirty, filter): (&Dirty, &Filter<'_>),
         transactions: &mut Transactions,
         cleaned: &mut Cleaned,
-    ) -> Result<(), CleanError> {
+    ) -> Result<Option<Group>, CleanError> {
         // A log that is clean already must neither be written nor need twice its space: as long as a segment that stays alone
         // stays as it is there is no new one, and what is in front of the first change is copied when it comes.
         let mut writer = match group {
@@ -243,15 +256,14 @@ impl Job {
             Some(writer) => writer,
             None if has_transactions == group[0].has_transactions => {
                 cleaned.bytes.1 += bytes_before;
-                return Ok(());
+                return Ok(None);
             }
             None => self.copy(disk, &group[0], group[0].bytes).await?,
         };
         let bytes = writer.finish(&still_aborted).await?;
         cleaned.bytes.1 += bytes;
         let bases = group.iter().map(|segment| segment.base_offset).collect();
-        cleaned.groups.push(Group { bases, bytes_before, bytes, has_transactions });
-        Ok(())
+        Ok(Some(Group { bases, bytes_before, bytes, has_transactions }))
     }
 
     /// A new segment that begins with what is in front of `end`, in bytes, of this one.

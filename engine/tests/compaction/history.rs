@@ -2,7 +2,8 @@
 
 use engine::{
     batch::{BatchBuilder, Codec, Header, Records, payload},
-    disk::sim::{Executor, Joined, SimDisk},
+    compaction::CleanError,
+    disk::sim::{Executor, Faults, Joined, SimDisk},
     log::{Log, LogConfig, Start, mark_clean},
     partition::{PartitionConfig, PartitionId, PartitionSpec},
     retention::Retention,
@@ -11,11 +12,13 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
-const ID: PartitionId = PartitionId(7);
+/// The partition.
+pub const ID: PartitionId = PartitionId(7);
 /// More steps than this without an end are a loop.
 const STEPS_MAX: u64 = 3_000_000;
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
@@ -25,12 +28,16 @@ const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4,
 pub struct Counts {
     /// Records that compaction has removed.
     pub removed: u64,
-    /// Rounds that were swapped in.
+    /// Rounds that have come to their end.
     pub rounds: u64,
     /// Rounds for which the memory was too small.
     pub partial: u64,
-    /// Groups of several segments.
+    /// Rounds that failed behind a group that was swapped in.
+    pub failed_on_the_way: u64,
+    /// Groups of several segments that were swapped in.
     pub merged: u64,
+    /// Crashes in rounds of which a group was swapped in.
+    pub crashes_on_the_way: u64,
     /// Crashes while files took the place of others.
     pub crashes_in_swaps: u64,
 }
@@ -41,17 +48,22 @@ impl Counts {
         self.removed += other.removed;
         self.rounds += other.rounds;
         self.partial += other.partial;
+        self.failed_on_the_way += other.failed_on_the_way;
         self.merged += other.merged;
+        self.crashes_on_the_way += other.crashes_on_the_way;
         self.crashes_in_swaps += other.crashes_in_swaps;
     }
 }
 
 /// A record as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Written {
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
-    timestamp: i64,
+pub struct Written {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` of a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its timestamp in ms.
+    pub timestamp: i64,
 }
 
 /// What the clients know.
@@ -64,6 +76,10 @@ struct Outside {
     counts: RefCell<Counts>,
     failures: RefCell<Vec<String>>,
     cleaning: Cell<bool>,
+    /// Groups of the round under way that were swapped in.
+    in_place: Cell<u64>,
+    /// What rounds write may fail.
+    faulty: Cell<bool>,
 }
 
 struct History {
@@ -151,7 +167,13 @@ impl History {
         // What was not acked may be gone.
         self.outside.written.borrow_mut().split_off(&end);
         self.outside.cleaning.set(false);
+        self.outside.in_place.set(0);
         self.check(&mut executor, &log)?;
+        self.outside.faulty.set(self.random.random_ratio(1, 4));
+        if self.outside.faulty.get() {
+            let faults = Faults { write_failed: 0.02, flush_failed: 0.02, only: Some(is_scratch), ..Faults::default() };
+            self.disk.set_faults(faults);
+        }
         let steps_max = [20, 200, 2_000][self.random.random_range(0..3)];
         for _ in 0..self.random.random_range(20..120) {
             self.outside.now_ms.set(self.outside.now_ms.get() + self.random.random_range(0..60));
@@ -180,6 +202,7 @@ impl History {
         }
         let is_swapping = self.disk.names(Path::new("/data/table-0")).iter().any(|name| name.ends_with(".swap"));
         self.outside.counts.borrow_mut().crashes_in_swaps += u64::from(is_swapping);
+        self.outside.counts.borrow_mut().crashes_on_the_way += u64::from(self.outside.in_place.get() > 0);
         drop(executor);
         match self.random.random() {
             true => drop(self.disk.crash()),
@@ -197,6 +220,7 @@ impl History {
         let end = log.offsets(ID).expect("is owned").log_end;
         self.outside.written.borrow_mut().split_off(&end);
         self.outside.cleaning.set(false);
+        self.outside.faulty.set(false);
         for _ in 0..6 {
             self.outside.now_ms.set(self.outside.now_ms.get() + 20_000);
             self.keep(&executor, &log);
@@ -263,24 +287,37 @@ impl History {
         let secret = (self.random.random(), self.random.random());
         executor.spawn(async move {
             if let Some(job) = log.next_cleaning(outside.now_ms.get(), keys_max, secret).await {
-                let result = job.run(&disk).await;
+                let round = job.run(&disk, async |group| {
+                    let installed = log.install_cleaned(&job, &group).await;
+                    if matches!(installed, Ok(true)) {
+                        outside.in_place.set(outside.in_place.get() + 1);
+                        outside.counts.borrow_mut().merged += u64::from(group.bases.len() > 1);
+                    }
+                    installed
+                });
+                let result = round.await;
                 match &result {
-                    Ok(cleaned) => {
+                    Ok(Some(cleaned)) => {
                         let mut counts = outside.counts.borrow_mut();
                         counts.removed += cleaned.records.0 - cleaned.records.1;
                         counts.rounds += 1;
                         counts.partial += u64::from(cleaned.is_partial);
-                        counts.merged += cleaned.groups.iter().filter(|group| group.bases.len() > 1).count() as u64;
                     }
+                    Ok(None) => {}
                     Err(error) => {
                         // Retention may have taken what it was about to read.
                         let is_gone = log.offsets(ID).is_some_and(|offsets| offsets.log_start > job.segments[0].base_offset);
-                        if !is_gone {
+                        let is_meant = outside.faulty.get() && matches!(error, CleanError::Disk { path, .. } if is_scratch(path));
+                        outside.counts.borrow_mut().failed_on_the_way += u64::from(is_meant && outside.in_place.get() > 0);
+                        if !is_gone && !is_meant && !is_held(error) {
                             outside.failures.borrow_mut().push(format!("a round failed: {error}"));
                         }
                     }
                 }
                 log.finish_cleaning(&job, result, outside.now_ms.get()).await;
+                outside.in_place.set(0);
+                // A failed round is tried again within the same life.
+                log.keep_soon(ID);
             }
             outside.cleaning.set(false);
         });
@@ -319,8 +356,18 @@ impl History {
     }
 }
 
+/// True of what rounds write before it is swapped in.
+pub fn is_scratch(path: &Path) -> bool {
+    path.starts_with("/data/cleaning")
+}
+
+/// A reader may be writing indexes that a crash has taken: what is to be swapped then has to wait.
+fn is_held(error: &CleanError) -> bool {
+    matches!(error, CleanError::Disk { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+}
+
 /// Everything from `from` up to the high watermark of the end of the reading, and that offset.
-async fn read_from(log: &Log<SimDisk>, disk: &SimDisk, from: i64, bytes_max: usize) -> Result<(BTreeMap<i64, Written>, i64), String> {
+pub async fn read_from(log: &Log<SimDisk>, disk: &SimDisk, from: i64, bytes_max: usize) -> Result<(BTreeMap<i64, Written>, i64), String> {
     let (mut there, mut next) = (BTreeMap::new(), from);
     loop {
         let plan = log.read(ID, next, bytes_max, true, false).await.map_err(|error| error.to_string())?;
@@ -355,7 +402,7 @@ async fn read_from(log: &Log<SimDisk>, disk: &SimDisk, from: i64, bytes_max: usi
 
 /// What was read of the offsets `from..up_to` says the same of each key as what was written there. Unless it was read `at_once`
 /// a tombstone may have had its time meanwhile, when what it ends was read already.
-fn agree(there: &BTreeMap<i64, Written>, written: &BTreeMap<i64, Written>, from: i64, up_to: i64, at_once: bool) -> Result<(), String> {
+pub fn agree(there: &BTreeMap<i64, Written>, written: &BTreeMap<i64, Written>, from: i64, up_to: i64, at_once: bool) -> Result<(), String> {
     for (offset, record) in there {
         if written.get(offset) != Some(record) {
             return Err(format!("at {offset} there is {record:?}, written was {:?}", written.get(offset)));
@@ -379,7 +426,7 @@ fn agree(there: &BTreeMap<i64, Written>, written: &BTreeMap<i64, Written>, from:
 }
 
 /// Steps until nothing is left to be done.
-fn run_out(executor: &mut Executor) -> Result<(), String> {
+pub fn run_out(executor: &mut Executor) -> Result<(), String> {
     let limit = executor.steps() + STEPS_MAX;
     while executor.step() {
         if executor.steps() > limit {

@@ -15,11 +15,11 @@ pub struct Tally {
     pub segments: i64,
     /// Bytes of their logs that went by `retention.ms`, by `retention.bytes`, and below the log start.
     pub by: [i64; 3],
-    /// Rounds of compaction.
+    /// Rounds of compaction that have come to their end.
     pub rounds: i64,
-    /// Bytes of logs that rounds have replaced, and of those in their place.
+    /// Bytes of logs that rounds have replaced, also those that failed later, and of those in their place.
     pub compacted: (i64, i64),
-    /// Records that went in rounds.
+    /// Records that went in rounds that have come to their end.
     pub records: i64,
     /// What could not be done.
     pub failures: i64,
@@ -54,13 +54,14 @@ impl Tallies {
                 tally.segments += 1;
                 tally.by[reason] += *bytes as i64;
             }
+            KeepEvent::Replaced { partition, group } => {
+                let tally = of.entry(*partition).or_default();
+                tally.compacted.0 += group.bytes_before as i64;
+                tally.compacted.1 += group.bytes as i64;
+            }
             KeepEvent::Compacted { partition, cleaned } => {
                 let tally = of.entry(*partition).or_default();
                 tally.rounds += 1;
-                for group in &cleaned.groups {
-                    tally.compacted.0 += group.bytes_before as i64;
-                    tally.compacted.1 += group.bytes as i64;
-                }
                 tally.records += cleaned.gone.total() as i64;
             }
             KeepEvent::Failed { partition, what } => {

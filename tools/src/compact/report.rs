@@ -56,12 +56,13 @@ impl Removed {
 /// What compaction has done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Compaction {
+    /// Rounds that have come to their end.
     pub(crate) rounds: u64,
     /// Bytes of `.log` files that were replaced, and of those in their place.
     pub(crate) bytes: (u64, u64),
     /// Segments, likewise.
     pub(crate) segments: (u64, u64),
-    /// Why records went.
+    /// Why records went, in these rounds.
     pub(crate) gone: Gone,
     /// The log is clean below this offset.
     pub(crate) clean_to: i64,
@@ -146,14 +147,15 @@ impl Ledger {
                 notes.removed.push(Removed { base_offset: *base_offset, bytes: *bytes, why, judged });
             }
             KeepEvent::Rolled { partition, .. } => notes.entry(*partition).or_default().rolled += 1,
+            KeepEvent::Replaced { partition, group } => {
+                let total = &mut notes.entry(*partition).or_default().compaction;
+                total.bytes = (total.bytes.0 + group.bytes_before, total.bytes.1 + group.bytes);
+                total.segments = (total.segments.0 + group.bases.len() as u64, total.segments.1 + 1);
+            }
             KeepEvent::Compacted { partition, cleaned } => {
                 let total = &mut notes.entry(*partition).or_default().compaction;
                 total.rounds += 1;
                 total.clean_to = cleaned.clean_to;
-                for group in &cleaned.groups {
-                    total.bytes = (total.bytes.0 + group.bytes_before, total.bytes.1 + group.bytes);
-                    total.segments = (total.segments.0 + group.bases.len() as u64, total.segments.1 + 1);
-                }
                 total.gone += cleaned.gone;
             }
             KeepEvent::Failed { partition, what } => notes.entry(*partition).or_default().failures.push(what.clone()),

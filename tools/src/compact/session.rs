@@ -118,7 +118,8 @@ impl<D: Disk> Open<D> {
             let next = self.log.keep(now_ms).await;
             let secret = (rand::random(), rand::random());
             if let Some(job) = self.log.next_cleaning(now_ms, KEYS_BYTES_MAX / KEY_BYTES, secret).await {
-                let result = watch.on(&job, job.run(disk)).await;
+                let round = job.run(disk, async |group| self.log.install_cleaned(&job, &group).await);
+                let result = watch.on(&job, round).await;
                 self.log.finish_cleaning(&job, result, now_ms).await;
             } else if next.is_none_or(|at_ms| at_ms > now_ms) {
                 break;

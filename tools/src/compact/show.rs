@@ -90,18 +90,19 @@ fn partition(report: &Report, run: &Run, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "  {:<18} {bytes} bytes: {bases}; by itself {by_itself}", why.to_string())?;
     }
     let compaction = &report.compaction;
-    if compaction.rounds > 0 {
+    if compaction.rounds > 0 || compaction.segments.0 > 0 {
         let (bytes, segments) = (compaction.bytes, compaction.segments);
+        // Only a round that has come to its end makes the log clean.
+        let clean_to = if compaction.rounds > 0 { format!("; clean below {}", compaction.clean_to) } else { String::new() };
         writeln!(
             out,
-            "  {:<18} {} bytes: {} segments of {} bytes become {} of {}; clean below {}",
+            "  {:<18} {} bytes: {} segments of {} bytes become {} of {}{clean_to}",
             "compaction",
             signed(bytes.0 as i64 - bytes.1 as i64),
             segments.0,
             bytes.0,
             segments.1,
-            bytes.1,
-            compaction.clean_to
+            bytes.1
         )?;
         let gone = &compaction.gone;
         let counts = [

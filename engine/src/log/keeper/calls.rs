@@ -2,11 +2,11 @@
 
 use super::{
     Observer,
-    compaction::{finish, next_job},
+    compaction::{finish, install, next_job},
     keep,
 };
 use crate::{
-    compaction::{CleanError, Cleaned, Job},
+    compaction::{CleanError, Cleaned, Group, Job},
     disk::Disk,
     log::Log,
     partition::PartitionId,
@@ -22,16 +22,26 @@ impl<D: Disk> Log<D> {
         keep(self, now_ms).await
     }
 
-    /// The next round of compaction, if one is worth while: run it anywhere, and bring back what came of it with
-    /// [`Log::finish_cleaning`]. At most `keys_max` keys are remembered in it, [`crate::compaction::KEY_BYTES`] each; `secret`
-    /// is random. [`Log::keep`] finds out what is worth while.
+    /// The next round of compaction, if one is worth while: run it anywhere, have [`Log::install_cleaned`] put each of its groups
+    /// in place, and bring back what came of it with [`Log::finish_cleaning`]. At most `keys_max` keys are remembered in it,
+    /// [`crate::compaction::KEY_BYTES`] each; `secret` is random. [`Log::keep`] finds out what is worth while.
     pub async fn next_cleaning(&self, now_ms: i64, keys_max: usize, secret: (u64, u64)) -> Option<Job> {
         next_job(&self.core, now_ms, keys_max, secret).await
     }
 
-    /// Swaps in what a job has cleaned. A failure is logged, and the round tried again later. No other cleaning is finished
-    /// at the same time.
-    pub async fn finish_cleaning(&self, job: &Job, result: Result<Cleaned, CleanError>, now_ms: i64) {
+    /// Swaps in a group that a job has cleaned. When this returns its new segment is in place, durably, and what it has replaced
+    /// is removed. False if the log is not any more what the job has seen (deleted, shortened, offline, or it is being closed):
+    /// then nothing was changed.
+    ///
+    /// # Errors
+    /// The disk's. Nothing was changed, or the partition is offline and the next start tells what counts.
+    pub async fn install_cleaned(&self, job: &Job, group: &Group) -> Result<bool, CleanError> {
+        install(&self.core, job, group).await
+    }
+
+    /// Takes back what came of a round. If it has come to its end, how far the log is clean now is noted, durably. A failure is
+    /// logged, and the round tried again later. Of a partition there is one round at a time.
+    pub async fn finish_cleaning(&self, job: &Job, result: Result<Option<Cleaned>, CleanError>, now_ms: i64) {
         finish(&self.core, job, result, now_ms).await;
     }
 

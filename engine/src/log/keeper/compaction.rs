@@ -1,4 +1,4 @@
-//! Compaction on the core: which partitions are worth a round, the job for it, and the swap of what came back.
+//! Compaction on the core: which partitions are worth a round, the job for it, and the swap of each group that it has cleaned.
 
 use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, let_go};
 use crate::{
@@ -28,7 +28,7 @@ pub(super) struct State {
     ready: Option<f64>,
     /// A job of it is out.
     is_out: bool,
-    /// The last round did not reach the end of what could be cleaned.
+    /// The last round did not reach the end of what could be cleaned: there were too many keys, or it ended behind one of its groups.
     is_partial: bool,
     failures: u32,
     /// Not before, in ms.
@@ -235,12 +235,12 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
     })
 }
 
-/// Takes back what a job has done: what it has cleaned is swapped in, or its failure noted.
-pub(in super::super) async fn finish<D: Disk>(core: &Core<D>, job: &Job, result: Result<Cleaned, CleanError>, now_ms: i64) {
+/// Takes back what became of a round: how far the log is clean now is noted, or why it failed.
+pub(in super::super) async fn finish<D: Disk>(core: &Core<D>, job: &Job, result: Result<Option<Cleaned>, CleanError>, now_ms: i64) {
     let id = job.partition;
     let result = match result {
-        Ok(cleaned) => install(core, job, &cleaned).await.map(|is_whole| is_whole.then_some(cleaned)),
-        Err(error) => Err(error),
+        Ok(Some(cleaned)) => note(core, job, &cleaned).await.map(|is_noted| is_noted.then_some(cleaned)),
+        unfinished => unfinished,
     };
     if let Err(error) = discard(&core.disk, &job.scratch).await {
         tracing::warn!("{}: {error}; the next start removes it", job.scratch.display());
@@ -284,14 +284,8 @@ pub(in super::super) async fn finish<D: Disk>(core: &Core<D>, job: &Job, result:
     core.keeper.soon(id);
 }
 
-/// False if the log is not any more what the job has seen.
-async fn install<D: Disk>(core: &Core<D>, job: &Job, cleaned: &Cleaned) -> Result<bool, CleanError> {
-    for group in &cleaned.groups {
-        // A partition that was deleted, offline or shortened meanwhile: what is left of the round is forgotten.
-        if !replace(core, job, group).await? {
-            return Ok(false);
-        }
-    }
+/// Notes how far a round has come. False if the log is not there any more, or about to be closed.
+async fn note<D: Disk>(core: &Core<D>, job: &Job, cleaned: &Cleaned) -> Result<bool, CleanError> {
     if core.is_over() || core.look(job.partition, |partition| !partition.is_deleted) != Some(true) {
         return Ok(false);
     }
@@ -321,8 +315,9 @@ impl<D: Disk> Drop for Hold<'_, D> {
     }
 }
 
-/// Puts one new segment in the place of its group. False if the log is not any more what the job has seen.
-async fn replace<D: Disk>(core: &Core<D>, job: &Job, group: &Group) -> Result<bool, CleanError> {
+/// Puts one new segment in the place of its group. False if the log is not any more what the job has seen: deleted, offline, shortened
+/// meanwhile, or about to be closed.
+pub(in super::super) async fn install<D: Disk>(core: &Core<D>, job: &Job, group: &Group) -> Result<bool, CleanError> {
     let (id, base) = (job.partition, group.bases[0]);
     let place = |partition: &Partition<D>| {
         let at = partition.sealed.iter().position(|sealed| sealed.base_offset == base)?;
@@ -365,5 +360,10 @@ async fn replace<D: Disk>(core: &Core<D>, job: &Job, group: &Group) -> Result<bo
         partition.sealed.splice(at..at + group.bases.len(), [new]);
     });
     core.segments.unpin(id, &group.bases);
+    // A part of the dirty bytes is gone, and the others may be fewer than a round begins for: it is brought to its end all the same.
+    core.keeper.states.borrow_mut().entry(id).and_modify(|state| state.is_partial = true);
+    core.keeper.tell(&KeepEvent::Replaced { partition: id, group: group.clone() });
+    // Retention may have waited for the swap.
+    core.keeper.soon(id);
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! What retention and compaction have done, for whoever wants to know: the log tells an observer, and keeps nothing itself.
 
 use crate::{
-    compaction::Cleaned,
+    compaction::{Cleaned, Group},
     partition::PartitionId,
     retention::{Facts, Why},
 };
@@ -40,7 +40,14 @@ pub enum KeepEvent {
         /// The first offset of the new one.
         base_offset: i64,
     },
-    /// A round of compaction was swapped in.
+    /// A compacted segment has taken the place of its group, in a round that may still fail.
+    Replaced {
+        /// The partition.
+        partition: PartitionId,
+        /// What it has replaced.
+        group: Group,
+    },
+    /// A round of compaction has come to its end.
     Compacted {
         /// The partition.
         partition: PartitionId,

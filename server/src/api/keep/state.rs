@@ -19,11 +19,11 @@ pub struct State {
     pub segments: i64,
     /// Bytes of them by `retention.ms`, by `retention.bytes`, and below the log start.
     pub by: [i64; 3],
-    /// Rounds of compaction.
+    /// Rounds of compaction that have come to their end.
     pub rounds: i64,
-    /// Bytes of log that rounds have replaced, and of those in their place.
+    /// Bytes of log that rounds have replaced, also those that failed later, and of those in their place.
     pub compacted: (i64, i64),
-    /// Records that went in rounds.
+    /// Records that went in rounds that have come to their end.
     pub records: i64,
     /// Bytes that the round under way has read, and of how many.
     pub progress: (i64, i64),

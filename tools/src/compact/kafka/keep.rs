@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::{Context, Result};
 use engine::{
-    compaction::{Job, KEY_BYTES, Progress, Source, discard, plan},
+    compaction::{CleanError, Group, Job, KEY_BYTES, Progress, Source, discard, plan},
     disk::Disk,
     log::KeepEvent,
     partition::{PartitionConfig, directory::log_path},
@@ -15,7 +15,7 @@ use engine::{
     segment::{Sealed, first_timestamp, kafka_swap, remove_segment},
 };
 use server::keeping::KEYS_BYTES_MAX;
-use std::path::Path;
+use std::{io, path::Path};
 
 /// Where a round writes, in the partition's directory: a Kafka looks at files there only, and takes a directory beside it for a
 /// partition.
@@ -115,18 +115,14 @@ impl<D: Disk> Keeping<'_, D> {
                 return Ok(earlier(lag_ends, overdue_at));
             }
             let job = self.job(&log, &range, first_dirty, scratch);
-            let cleaned = self.watch.on(&job, job.run(self.disk)).await;
-            let cleaned = match cleaned {
-                Ok(cleaned) => cleaned,
+            let round = job.run(self.disk, async |group| self.install(scratch, &log.directory, group).await);
+            let cleaned = match self.watch.on(&job, round).await {
+                Ok(cleaned) => cleaned.expect("no group was refused"),
                 Err(error) => {
                     let _ = discard(self.disk, scratch).await;
                     return Err(error).context("compaction");
                 }
             };
-            for group in &cleaned.groups {
-                let swapped = kafka_swap::replace(self.disk, scratch, &log.directory, &group.bases).await;
-                swapped.with_context(|| format!("{}: putting compacted segments in place: run this again", log.directory.display()))?;
-            }
             discard(self.disk, scratch).await.with_context(|| format!("can't remove {}", scratch.display()))?;
             cleaner.set(self.disk, topic, partition, Some(cleaned.clean_to)).await?;
             is_partial = cleaned.is_partial;
@@ -134,6 +130,16 @@ impl<D: Disk> Keeping<'_, D> {
             let Some(after) = Log::read(self.disk, &log.directory, self.high_watermark, self.now_ms).await? else { return Ok(None) };
             log = after;
         }
+    }
+
+    /// Puts a compacted segment in the place of its group.
+    async fn install(&self, scratch: &Path, directory: &Path, group: Group) -> Result<bool, CleanError> {
+        if let Err(error) = kafka_swap::replace(self.disk, scratch, directory, &group.bases).await {
+            let source = io::Error::new(error.kind(), format!("putting compacted segments in place: {error}; run this again"));
+            return Err(CleanError::Disk { path: directory.to_owned(), source });
+        }
+        self.ledger.note(&KeepEvent::Replaced { partition: self.chosen.id, group });
+        Ok(true)
     }
 
     /// Up to where `min.compaction.lag.ms` lets a round go, and when that changes.
