@@ -1,10 +1,10 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{HEADER_BYTES, Header, MAGIC, MAGIC_AT, Scanner, Step, Stop, crc},
+    batch::{HEADER_BYTES, Header, MAGIC, MAGIC_AT, Scanner, Step, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
-    journal::Entry,
+    journal::{Ended, Entry, ended, is_front},
     segment::OffsetIndex,
 };
 use std::{io, ops::Range, path::Path};
@@ -202,25 +202,11 @@ impl<'a, D: Disk> Image<'a, D> {
     /// True if what is at `end`, where a scan stopped, is no batch whose rest never came: up to `vouched` there is nothing but acked
     /// batches, the last one maybe in part.
     pub(super) async fn is_damaged(&mut self, end: Scanner, stop: Stop, vouched: u64) -> io::Result<bool> {
-        if end.position + HEADER_BYTES as u64 > vouched {
-            return Ok(false);
-        }
-        if !matches!(stop, Stop::Truncated { .. } | Stop::Crc { .. }) || vouched > self.bytes {
-            return Ok(true);
-        }
-        // Its bytes may be wrong, or its length: then it ends where the next one begins, or at the very end.
-        let bytes = self.bytes(end.position..vouched).await?;
-        let Some(header) = Header::read(&bytes) else { return Ok(true) };
-        if header.size() <= bytes.len() || crc(&bytes) == header.crc() {
-            return Ok(true);
-        }
-        let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return Ok(true) };
-        Ok((HEADER_BYTES..bytes.len()).any(|at| {
-            bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
-                let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
-                matches!(scanner.step(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_) | Step::Stop(Stop::Truncated { .. }))
-            }
-        }))
+        Ok(match ended(end.position, stop, vouched, self.bytes) {
+            Ended::Whole => false,
+            Ended::Damaged => true,
+            Ended::Unless(range) => !is_front(&self.bytes(range).await?),
+        })
     }
 
     /// The first and the last offset of the whole batches between `from` and `end`, whatever lies between them; `None` if there is no

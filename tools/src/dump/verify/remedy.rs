@@ -56,8 +56,10 @@ impl Remedy<'_> {
             Fix::Remove { from, .. } if self.is_clean && *from >= (self.vouched)() => {
                 "start the broker: when it opens the partition it cuts off what lies behind the end that its journal knows"
             }
-            // A start looks at headers only, but of the catalog and of what it recovers.
-            Fix::Remove { is_framed: true, .. } if self.is_clean && mark != PartitionId::CATALOG => {
+            // Opening it looks at headers only, but of the catalog, of what a start recovers, and of the last batch.
+            Fix::Remove { is_framed: true, to: Some(to), .. }
+                if self.is_clean && mark != PartitionId::CATALOG && *to < (self.vouched)() =>
+            {
                 "restore the segment from a copy; the broker serves the batch as it is, and clients notice (check.crcs); once it has begun \
                  a later segment (segment.ms) and was stopped, --repair takes these bytes out"
             }
