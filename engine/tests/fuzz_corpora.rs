@@ -4,9 +4,12 @@
 
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "support/corpora.rs"]
+mod corpora;
 #[path = "support/journal.rs"]
 mod test_journal;
 
+use corpora::{Seeds, Target, replay, seed};
 use engine::{
     batch::{BatchBuilder, Codec, Scanner, control_batch, scan},
     disk::Chunk,
@@ -15,47 +18,15 @@ use engine::{
     kafka::encode_offsets,
     segment::{AbortedTxn, EpochStart, Indexes, ProducerState, SequencedBatch, encode_epochs, encode_metadata, encode_snapshot},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-type Check = fn(&[u8]);
-const TARGETS: [(&str, Check); 3] = [("batch", checks::batch), ("indexes", checks::indexes), ("journal", checks::journal)];
-
-fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
-}
 
 #[test]
 fn every_input_of_the_corpora_holds_what_the_targets_assert() {
-    if std::env::var_os("THALWEG_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    for (target, check) in TARGETS {
-        let mut inputs: Vec<PathBuf> =
-            fs::read_dir(corpus(target)).expect("a corpus").map(|entry| entry.expect("an entry").path()).collect();
-        inputs.sort();
-        assert!(inputs.len() >= 5, "the corpus of {target} is gone");
-        for input in inputs {
-            println!("{}", input.display());
-            check(&fs::read(&input).expect("readable"));
-        }
-    }
+    replay(&[
+        Target { name: "batch", check: checks::batch, seeds: batch_seeds },
+        Target { name: "indexes", check: checks::indexes, seeds: index_seeds },
+        Target { name: "journal", check: checks::journal, seeds: journal_seeds },
+    ]);
 }
-
-fn write_seeds() {
-    let seeds = [("batch", batch_seeds()), ("indexes", index_seeds()), ("journal", journal_seeds())];
-    for (target, seeds) in seeds {
-        fs::create_dir_all(corpus(target)).expect("created");
-        for (name, way, bytes) in seeds {
-            let input: Vec<u8> = std::iter::once(way).chain(bytes).collect();
-            fs::write(corpus(target).join(format!("seed-{name}")), input).expect("written");
-        }
-    }
-}
-
-type Seeds = Vec<(String, u8, Vec<u8>)>;
 
 fn batch_seeds() -> Seeds {
     let now = 1_700_000_000_000;
@@ -64,8 +35,8 @@ fn batch_seeds() -> Seeds {
         let codec = Codec::of_id(codec).expect("known");
         let builder = BatchBuilder::new().codec(codec).producer(7, 0, 3).record(now, Some(b"key"), Some(&[b'v'; 40]));
         let batch = builder.record_with_headers(now + 5, None, None, &[("name", Some(b"value")), ("none", None)]).build();
-        seeds.push((codec.name().to_owned(), 9, batch.clone()));
-        seeds.push((format!("{}-compacted", codec.name()), 15, batch));
+        seeds.push(seed(codec.name(), 9, &batch));
+        seeds.push(seed(format!("{}-compacted", codec.name()), 15, &batch));
     }
     let mut log = Vec::new();
     for offset in 0..4 {
@@ -74,7 +45,7 @@ fn batch_seeds() -> Seeds {
     }
     log.extend(control_batch(4, 3, (2, 1), false, now));
     log.extend([0; 100]);
-    seeds.push(("log".to_owned(), 0, log));
+    seeds.push(seed("log", 0, &log));
     seeds
 }
 
@@ -96,13 +67,13 @@ fn index_seeds() -> Seeds {
     }
     let epochs = encode_epochs(&[EpochStart { epoch: 1, start_offset: 0 }, EpochStart { epoch: 3, start_offset: 90 }]);
     vec![
-        ("index".to_owned(), 0, indexes.offsets.encode()),
-        ("timeindex".to_owned(), 1, indexes.times.encode()),
-        ("txnindex".to_owned(), 2, indexes.transactions.encode()),
-        ("snapshot".to_owned(), 3, encode_snapshot(&[producer(1), producer(9)])),
-        ("epochs".to_owned(), 4, epochs.into_bytes()),
-        ("offsets".to_owned(), 4, encode_offsets([("orders", 0, 17), ("a b", 3, 4)].into_iter()).into_bytes()),
-        ("metadata".to_owned(), 5, encode_metadata("0b5b4a83-6e4d-4e2a-9d5e-0123456789ab".parse().expect("an id")).into_bytes()),
+        seed("index", 0, &indexes.offsets.encode()),
+        seed("timeindex", 1, &indexes.times.encode()),
+        seed("txnindex", 2, &indexes.transactions.encode()),
+        seed("snapshot", 3, &encode_snapshot(&[producer(1), producer(9)])),
+        seed("epochs", 4, epochs.as_bytes()),
+        seed("offsets", 4, encode_offsets([("orders", 0, 17), ("a b", 3, 4)].into_iter()).as_bytes()),
+        seed("metadata", 5, encode_metadata("0b5b4a83-6e4d-4e2a-9d5e-0123456789ab".parse().expect("an id")).as_bytes()),
     ]
 }
 
@@ -144,11 +115,11 @@ fn journal_seeds() -> Seeds {
         frames[at + FRAME_HEADER_BYTES..][..header.length as usize].to_vec()
     };
     vec![
-        ("head-content".to_owned(), 0, content(0)),
-        ("frame-content".to_owned(), 0, content(4096)),
-        ("superblock".to_owned(), 5, files["superblock"][..64].to_vec()),
-        ("frame".to_owned(), 2, frames[4096..8192].to_vec()),
-        ("file".to_owned(), 3, frames.to_vec()),
-        ("file-torn".to_owned(), 3, [&frames[..8192], &vec![0; 4096], &frames[12_288..]].concat()),
+        seed("head-content", 0, &content(0)),
+        seed("frame-content", 0, &content(4096)),
+        seed("superblock", 5, &files["superblock"][..64]),
+        seed("frame", 2, &frames[4096..8192]),
+        seed("file", 3, frames),
+        seed("file-torn", 3, &[&frames[..8192], &[0; 4096], &frames[12_288..]].concat()),
     ]
 }

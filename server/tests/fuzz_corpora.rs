@@ -4,8 +4,11 @@
 
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "../../engine/tests/support/corpora.rs"]
+mod corpora;
 
 use bytes::Bytes;
+use corpora::{Seeds, Target, replay, seed};
 use engine::partition::PartitionId;
 use server::{
     api::{
@@ -19,35 +22,16 @@ use server::{
     },
     walk::{Field, Kind, schema},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
 use uuid::Uuid;
-
-type Check = fn(&[u8]);
-const TARGETS: [(&str, Check); 4] =
-    [("change", checks::change), ("keep", checks::keep), ("records", checks::records), ("request", checks::request)];
-
-fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
-}
 
 #[test]
 fn every_input_of_the_corpora_holds_what_the_targets_assert() {
-    if std::env::var_os("THALWEG_WRITE_SEEDS").is_some() {
-        write_seeds();
-    }
-    for (target, check) in TARGETS {
-        let mut inputs: Vec<PathBuf> =
-            fs::read_dir(corpus(target)).expect("a corpus").map(|entry| entry.expect("an entry").path()).collect();
-        inputs.sort();
-        assert!(inputs.len() >= 5, "the corpus of {target} is gone");
-        for input in inputs {
-            println!("{}", input.display());
-            check(&fs::read(&input).expect("readable"));
-        }
-    }
+    replay(&[
+        Target { name: "change", check: checks::change, seeds: change_seeds },
+        Target { name: "keep", check: checks::keep, seeds: keep_seeds },
+        Target { name: "records", check: checks::records, seeds: record_seeds },
+        Target { name: "request", check: checks::request, seeds: request_seeds },
+    ]);
 }
 
 #[test]
@@ -56,18 +40,6 @@ fn a_request_of_every_api_and_version_gets_through() {
         let parsed = server::api::parse(request.into(), ([127, 0, 0, 1], 1).into());
         let (walked, decoded) = parsed.unwrap_or_else(|error| panic!("{api} v{version}: {error}")).expect("a known version");
         assert_eq!(walked, decoded, "{api} v{version}");
-    }
-}
-
-/// Inputs, with their names.
-type Seeds = Vec<(String, Vec<u8>)>;
-
-fn write_seeds() {
-    for (target, seeds) in [("change", change_seeds()), ("keep", keep_seeds()), ("records", record_seeds()), ("request", request_seeds())] {
-        fs::create_dir_all(corpus(target)).expect("created");
-        for (name, bytes) in seeds {
-            fs::write(corpus(target).join(format!("seed-{name}")), bytes).expect("written");
-        }
     }
 }
 
@@ -186,7 +158,7 @@ fn record_seeds() -> Seeds {
         ("group-v4", 2, flexible.to_vec()),
         ("group-many", 2, [&flexible[..32], &[0xff, 0xff, 0xff, 0xff, 0x0f], &flexible[33..]].concat()),
     ];
-    seeds.into_iter().map(|(name, way, bytes)| (name.to_owned(), [&[way][..], &bytes].concat())).collect()
+    seeds.into_iter().map(|(name, way, bytes)| seed(name, way, &bytes)).collect()
 }
 
 /// One of every change, and of those with a count or a length also one that is broken.

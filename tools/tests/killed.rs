@@ -2,7 +2,7 @@
 
 mod support;
 
-use engine::{ids::PartitionId, journal::Line, segment::FileKind};
+use engine::{batch::BatchBuilder, ids::PartitionId, journal::Line, segment::FileKind};
 use std::fs;
 use support::{Partition, batches, dumped, findings, journaled, repair, verify, with_records};
 use tools::dump::{Mode, Outcome, Request, run};
@@ -125,4 +125,29 @@ fn a_copy_whose_settings_name_the_journal_of_the_first_is_told_so_and_gets_nothi
     assert!(text.matches("isvalid: true").count() == 3 && text.contains("is the journal of"), "{text}");
     let (text, outcome) = dumped(&partition.directory(), &verify());
     assert!(outcome == Outcome::Clean && text.contains("6 batches"), "{text}");
+}
+
+#[test]
+fn of_a_copy_without_its_journal_no_repair_and_no_start_is_advised_that_would_be_refused() {
+    let (first, _, _) = killed();
+    let journal = first.root.path().join("journal");
+    let mut damaged = batches(3, b"v");
+    damaged[20] ^= 1;
+    let last = BatchBuilder::new().at(3, 2).record(5_000, None, Some(b"v")).build();
+    // With the settings of the first, and with no journal at all.
+    for settings in [format!("journal_dir = \"{}\"\n", journal.display()), String::new()] {
+        let copy = Partition::named("__catalog-0");
+        let log = copy.file(0, FileKind::Log, &damaged);
+        copy.file(3, FileKind::Log, &last);
+        let mark = copy.directory().join("thalweg.partition");
+        fs::copy(first.directory().join("thalweg.partition"), &mark).expect("copied");
+        fs::write(copy.root.path().join("thalweg.settings"), settings).expect("written");
+        let (text, outcome) = dumped(&copy.directory(), &repair());
+        let is_told = text.contains("position 0 offset 0: ") && text.contains("without thalweg.partition");
+        assert!(outcome == Outcome::Corrupt && is_told && !text.contains("start the broker"), "{text}");
+        assert_eq!(fs::read(&log).expect("readable"), damaged);
+        fs::remove_file(&mark).expect("removed");
+        let (text, outcome) = dumped(&copy.directory(), &repair());
+        assert_eq!(outcome, Outcome::Clean, "{text}");
+    }
 }

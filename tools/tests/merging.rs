@@ -6,8 +6,13 @@ use engine::{
     batch::BatchBuilder,
     segment::{FileKind, file_name},
 };
-use std::{fs, path::Path, thread};
-use support::{Partition, dumped, locked};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+use support::{Partition, dumped, locked, verify};
 use tools::dump::{Mode, Outcome, Request};
 
 /// Segments of one batch each, but for the last two they are merged into the first.
@@ -62,6 +67,23 @@ fn while_segments_are_merged_every_batch_is_seen_once_and_none_is_called_damaged
         assert!(is_whole(&seen), "round {round}, look {looks}: {seen:?}");
         assert!(seen[1].0.contains("segments       2\n") && seen[2].0.contains(" 2 segments, "), "round {round}: {seen:?}");
     }
+}
+
+#[test]
+fn a_segment_that_failed_to_take_its_place_is_waited_for_once_and_not_at_every_look() {
+    let partition = Partition::new();
+    for offset in 0..SEGMENTS {
+        partition.file(offset, FileKind::Log, &batch(offset));
+    }
+    let mut holder = locked(partition.root.path());
+    fs::write(partition.directory().join(format!("{}.swap", file_name(0, FileKind::Log))), batch(0)).expect("written");
+    let began = Instant::now();
+    let (text, outcome) = dumped(&partition.directory(), &verify());
+    holder.kill().expect("ended");
+    holder.wait().expect("ended");
+    assert!(outcome == Outcome::Clean && text.contains(&format!(" {SEGMENTS} segments, ")), "{text}");
+    // A second for each of 60 segments without that.
+    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
 }
 
 /// What is printed, summed up and verified is all of the log.

@@ -110,15 +110,17 @@ fn a_symbolic_link_does_not_lead_around_the_lock_of_a_running_broker() {
 fn of_an_active_segment_that_the_journal_vouches_for_the_advice_is_what_works() {
     let sound = batches(3, b"v");
     let one = sound.len() / 3;
-    let (mut no_batch, mut flipped, mut longer) = (sound.clone(), sound.clone(), sound.clone());
+    let (mut no_batch, mut flipped, mut last, mut longer) = (sound.clone(), sound.clone(), sound.clone(), sound.clone());
     no_batch[one + 8] = 0xff;
     flipped[2 * one - 1] ^= 1;
+    last[3 * one - 1] ^= 1;
     longer.extend([7; 100]);
     let cut = sound[..sound.len() - 3].to_vec();
     for (damaged, advice) in [
         (no_batch, "--accept-loss goes on with what lies before"),
         (cut, "--accept-loss goes on with what lies before"),
         (flipped, "once it has begun a later segment"),
+        (last, "--accept-loss goes on with what lies before"),
         (longer, "start the broker: when it opens the partition it cuts off"),
     ] {
         let partition = Partition::new();

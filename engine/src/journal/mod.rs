@@ -30,5 +30,5 @@ pub use layout::{
 };
 pub use reader::{Content, Entry, Identity, read_core};
 pub use superblock::{FORMAT_VERSION, Superblock};
-pub use vouched::{Extent, vouched};
+pub use vouched::{Ended, Extent, ended, is_front, vouched};
 pub use writer::{JournalPosition, JournalWriter, prepare_file, write_first_head};

@@ -1,4 +1,7 @@
-//! How far a line and the entries behind it vouch for a segment's bytes.
+//! How far a line and the entries behind it vouch for a segment's bytes, and what it means that its batches end before.
+
+use crate::batch::{HEADER_BYTES, Header, Scanner, Step, Stop, crc};
+use std::ops::Range;
 
 /// An entry, as far as that is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +40,51 @@ pub fn vouched(flushed: u32, entries: impl Iterator<Item = Extent>) -> u64 {
     end
 }
 
+/// What it means that there is no batch at a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The log ends there.
+    Whole,
+    /// There was one.
+    Damaged,
+    /// There was one, unless these bytes of the segment are [`is_front`].
+    Unless(Range<u64>),
+}
+
+/// What it means that a scan stops at `position`, in bytes, of a segment of which `vouched` bytes are vouched for, and `size` are there.
+#[must_use]
+pub fn ended(position: u64, stop: Stop, vouched: u64, size: u64) -> Ended {
+    if position + HEADER_BYTES as u64 > vouched {
+        return Ended::Whole;
+    }
+    match stop {
+        Stop::Truncated { .. } | Stop::Crc { .. } if vouched <= size => Ended::Unless(position..vouched),
+        _ => Ended::Damaged,
+    }
+}
+
+/// True if these bytes, the last ones that are vouched for, are the front of a batch whose rest never came. It may as well be the
+/// length that is wrong: then the batch ends where the next one begins, or at the very end.
+#[must_use]
+pub fn is_front(bytes: &[u8]) -> bool {
+    let Some(header) = Header::read(bytes) else { return false };
+    if header.size() <= bytes.len() || crc(bytes) == header.crc() {
+        return false;
+    }
+    let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return false };
+    let begins = |at: usize| {
+        bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
+            let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
+            matches!(scanner.step(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_) | Step::Stop(Stop::Truncated { .. }))
+        }
+    };
+    !(HEADER_BYTES..bytes.len()).any(begins)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::BatchBuilder;
 
     fn at(position: u32, bytes: u32) -> Extent {
         Extent { position, bytes, in_head: false }
@@ -70,5 +115,23 @@ mod tests {
     #[test]
     fn what_was_dropped_counts_no_more() {
         assert_eq!(vouched(0, [at(0, 9_000), at(2_000, 500)].into_iter()), 2_500);
+    }
+
+    #[test]
+    fn a_log_ends_before_what_is_vouched_for_only_with_the_front_of_a_batch() {
+        let cut = Stop::Truncated { size: 500, left: 100 };
+        assert_eq!(ended(100, Stop::Zeros, 160, 1_000), Ended::Whole);
+        assert_eq!(ended(100, Stop::Zeros, 161, 1_000), Ended::Damaged);
+        assert_eq!(ended(100, cut, 200, 1_000), Ended::Unless(100..200));
+        assert_eq!(ended(100, cut, 200, 199), Ended::Damaged);
+
+        let batch = BatchBuilder::new().at(0, 0).record(1, None, Some(&[7; 200])).build();
+        let next = BatchBuilder::new().at(1, 0).record(1, None, Some(b"v")).build();
+        let mut longer = batch.clone();
+        // Its length, which no CRC covers.
+        longer[9] = 1;
+        assert!(is_front(&batch[..100]) && is_front(&longer[..100]));
+        assert!(!is_front(&batch) && !is_front(&longer));
+        assert!(!is_front(&[&longer[..], &next].concat()) && !is_front(&[&longer[..], &next[..30]].concat()));
     }
 }

@@ -12,7 +12,7 @@ use super::PartitionSpec;
 use crate::{
     disk::{Disk, Open, read_whole, write_whole},
     ids::PartitionId,
-    segment::{FileKind, PARTITION_METADATA, PartitionFiles, decode_metadata, encode_metadata, file_name},
+    segment::{FileKind, PARTITION_METADATA, PartitionFiles, decode_metadata, encode_metadata, file_name, stray_names},
 };
 use std::{
     collections::BTreeSet,
@@ -155,29 +155,12 @@ pub async fn evict<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: 
 pub async fn set_aside<D: Disk>(disk: &D, data_dir: &Path, directory: &Path, found: &Directory) -> io::Result<PathBuf> {
     let id = found.topic_id.map_or_else(|| "unknown".to_owned(), |id| id.simple().to_string());
     let taken: BTreeSet<String> = disk.list(data_dir).await?.into_iter().map(|entry| entry.name).collect();
-    let mut name = stray_name(directory, &format!(".{id}-stray"));
-    for number in 1.. {
-        if !taken.contains(&name) {
-            break;
-        }
-        name = stray_name(directory, &format!(".{id}.{number}-stray"));
-    }
+    let name = stray_names(&directory.display().to_string(), &id).find(|name| !taken.contains(name)).expect("numbers don't end");
     let stray = data_dir.join(name);
     disk.rename(&data_dir.join(directory), &stray).await?;
     disk.sync_dir(data_dir).await?;
     Ok(stray)
 }
-
-/// A name with an end, cut to what a file's name may have: that of a topic may have nearly as much.
-fn stray_name(directory: &Path, end: &str) -> String {
-    let name = directory.display().to_string();
-    let room = NAME_BYTES_MAX.saturating_sub(end.len());
-    let cut = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
-    name[..cut].to_owned() + end
-}
-
-/// What the name of a file or directory may have, in bytes.
-const NAME_BYTES_MAX: usize = 255;
 
 /// Times that a directory is emptied: a reader that is under way may store an index in it once more.
 const REMOVALS_MAX: usize = 8;

@@ -37,8 +37,12 @@ impl<D: Disk> Partition<D> {
         items.extend(epochs.map(|epoch| Item::Epoch { partition, epoch: *epoch }));
         // What lies beyond a gap that a run is filling is not durable yet.
         let (durable, mut in_segment) = (self.progress.durable(), InSegment::behind(self.progress.flushed()));
+        let mut is_beyond = false;
         for (start, end) in self.progress.carried() {
             if start > durable {
+                // A start takes an entry behind this one for the sign that the run has ended: it would miss bytes that never came.
+                let is_second = std::mem::replace(&mut is_beyond, true);
+                assert!(!is_second, "a head carries a second range beyond the durable end: {:?}", self.progress);
                 in_segment.vouch(partition, base, items);
                 if bugs::on(Bug::BeyondGapNotCarried) {
                     continue;

@@ -19,7 +19,10 @@ pub use directory::{PartitionFiles, SegmentFiles, remove_segment};
 pub use index::{
     INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexEntry, IndexError, Indexes, OffsetIndex, TIME_ENTRY_BYTES, TimeEntry, TimeIndex,
 };
-pub use names::{FileKind, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, directory_name, file_name, parse_directory_name, parse_file_name};
+pub use names::{
+    FileKind, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, directory_name, file_name, parse_directory_name, parse_file_name, removed_paths,
+    stray_names,
+};
 pub use sealed::{BatchRange, Sealed, SegmentError, first_at_or_after, first_timestamp, store_indexes};
 pub use snapshot::{
     EpochStart, FormatError, NO_TRANSACTION, PRODUCER_BATCHES_MAX, ProducerState, SequencedBatch, decode_epochs, decode_metadata,

@@ -1,4 +1,10 @@
-//! Kafka's file names: a segment's files are named after its first offset, a partition's directory after its topic.
+//! Kafka's file names: a segment's files are named after its first offset, a partition's directory after its topic. What is taken out
+//! of these, or set aside, has names that no broker reads.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 /// The kinds of a segment's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +47,8 @@ pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Digits of a base offset in a file name.
 const DIGITS: usize = 20;
+/// What the name of a file or directory may have, in bytes.
+const NAME_BYTES_MAX: usize = 255;
 
 /// `00000000000000000042.log`.
 #[must_use]
@@ -76,6 +84,26 @@ pub fn parse_directory_name(name: &str) -> Option<(&str, i32)> {
     Some((topic, partition.parse().ok()?))
 }
 
+/// Where what is taken out of a file is kept, in the order in which to look for a free place: `FILE.removed`, or
+/// `FILE.removed-2909-3019` for the bytes of a range, and then the same with `.1`, `.2`, … behind.
+pub fn removed_paths(file: &Path, range: Option<Range<u64>>) -> impl Iterator<Item = PathBuf> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = range.map(|range| format!("-{}-{}", range.start, range.end)).unwrap_or_default();
+    let name = format!("{name}.removed{bytes}");
+    (0u64..).map(move |number| file.with_file_name(if number == 0 { name.clone() } else { format!("{name}.{number}") }))
+}
+
+/// Names of a directory that is set aside, in the order in which to look for a free one: `DIRECTORY.ID-stray`, as a Kafka gives them, and
+/// then `DIRECTORY.ID.1-stray`. A directory's name is cut to what fits: that of a topic may have nearly as much.
+pub fn stray_names(directory: &str, id: &str) -> impl Iterator<Item = String> {
+    (0u64..).map(move |number| {
+        let end = if number == 0 { format!(".{id}-stray") } else { format!(".{id}.{number}-stray") };
+        let room = NAME_BYTES_MAX.saturating_sub(end.len()).min(directory.len());
+        let cut = (0..=room).rev().find(|at| directory.is_char_boundary(*at)).unwrap_or(0);
+        directory[..cut].to_owned() + &end
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +129,18 @@ mod tests {
         for name in ["t-0.2f3a-delete", "t-1.abc-stray", "meta.properties", "-1", "t--", "t-99999999999"] {
             assert_eq!(parse_directory_name(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_out_or_set_aside_has_names_that_nobody_reads() {
+        let file = Path::new("/data/t-0/00000000000000000042.log");
+        let paths: Vec<PathBuf> = removed_paths(file, Some(2_909..3_019)).take(2).chain(removed_paths(file, None).take(1)).collect();
+        let expected = ["removed-2909-3019", "removed-2909-3019.1", "removed"];
+        assert_eq!(paths, expected.map(|end| file.with_extension(format!("log.{end}"))));
+        assert!(paths.iter().all(|path| parse_file_name(&path.file_name().unwrap_or_default().to_string_lossy()).is_none()));
+        assert_eq!(stray_names("t-1", "abc").take(2).collect::<Vec<_>>(), ["t-1.abc-stray", "t-1.abc.1-stray"]);
+        let long = "é".repeat(124) + "-1";
+        let names: Vec<String> = stray_names(&long, "abc").take(2).collect();
+        assert!(names.iter().all(|name| name.len() <= NAME_BYTES_MAX && parse_directory_name(name).is_none()), "{names:?}");
     }
 }

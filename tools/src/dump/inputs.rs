@@ -12,8 +12,9 @@ use engine::{
 };
 use server::lock::{self, Holder};
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// How long a compacted segment of a running broker may take from its commit to its place. One that takes longer has failed, and
@@ -79,7 +80,7 @@ impl Listing {
     pub(crate) fn of(path: &Path) -> Result<Listing> {
         let until = Instant::now() + SWAP_WITHIN;
         let mut entries = entries(path)?;
-        while entries.iter().any(|entry| is_swap(entry)) && Instant::now() < until && Home::of(path).holder.is_some() {
+        while entries.iter().any(|entry| is_on_its_way(entry)) && Instant::now() < until && Home::of(path).holder.is_some() {
             std::thread::sleep(SWAP_POLL);
             entries = self::entries(path)?;
         }
@@ -130,9 +131,18 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// True of the log of a compacted segment that counts, and has not taken its place yet (`engine/src/segment/swap.rs`).
-fn is_swap(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(".log.swap"))
+/// True of the log of a compacted segment that counts, and is about to take its place (`engine/src/segment/swap.rs`). One that has
+/// failed to is waited for once, and not at every look at its directory.
+fn is_on_its_way(path: &Path) -> bool {
+    let is_swap = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(".log.swap"));
+    is_swap && changed_ago(path).is_none_or(|ago| ago < SWAP_WITHIN)
+}
+
+/// How long ago a file was changed or renamed; `None` if it is gone.
+fn changed_ago(path: &Path) -> Option<Duration> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let changed = Duration::new(u64::try_from(metadata.ctime()).ok()?, u32::try_from(metadata.ctime_nsec()).ok()?);
+    Some(SystemTime::now().duration_since(UNIX_EPOCH + changed).unwrap_or_default())
 }
 
 fn is_partition(path: &Path) -> bool {

@@ -1,10 +1,10 @@
 //! The image of a segment: its file with the journal's entries laid over it, later ones winning, read through windows.
 
 use crate::{
-    batch::{HEADER_BYTES, Header, MAGIC, MAGIC_AT, Scanner, Step, Stop, crc},
+    batch::{HEADER_BYTES, Header, MAGIC, MAGIC_AT, Scanner, Step, Stop},
     bugs::{self, Bug},
     disk::{BLOCK, Disk, Open, rewrite},
-    journal::Entry,
+    journal::{Ended, Entry, ended, is_front},
     segment::OffsetIndex,
 };
 use std::{io, ops::Range, path::Path};
@@ -121,6 +121,17 @@ impl<'a, D: Disk> Image<'a, D> {
         Ok(from..from + (end - position) as usize)
     }
 
+    /// The bytes from `position` on: `length` of them, as far as there are so many.
+    pub(super) async fn view(&mut self, position: u64, length: usize) -> io::Result<&[u8]> {
+        let range = self.load(position, length as u64).await?;
+        Ok(&self.image[range])
+    }
+
+    /// How many bytes there are from `position` on.
+    pub(super) fn left(&self, position: u64) -> u64 {
+        self.bytes.saturating_sub(position)
+    }
+
     /// The image's bytes of a range that lies within it.
     pub(super) async fn bytes(&mut self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
@@ -148,7 +159,7 @@ impl<'a, D: Disk> Image<'a, D> {
             if bugs::on(Bug::NoTruncationNoEpoch) {
                 scanner.leader_epoch = i32::MIN;
             }
-            let left = self.bytes.saturating_sub(scanner.position);
+            let left = self.left(scanner.position);
             let range = self.load(scanner.position, wanted as u64).await?;
             let window = if bugs::on(Bug::ScanBeforeOverlay) { &self.segment[range] } else { &self.image[range] };
             let before = scanner;
@@ -179,7 +190,7 @@ impl<'a, D: Disk> Image<'a, D> {
     ) -> io::Result<(Scanner, Option<Stop>)> {
         let mut wanted = 0;
         while scanner.position + HEADER_BYTES as u64 <= covered {
-            let left = self.bytes.saturating_sub(scanner.position);
+            let left = self.left(scanner.position);
             let range = self.load(scanner.position, wanted as u64).await?;
             let before = scanner;
             match scanner.step_header(&self.image[range], left) {
@@ -202,25 +213,11 @@ impl<'a, D: Disk> Image<'a, D> {
     /// True if what is at `end`, where a scan stopped, is no batch whose rest never came: up to `vouched` there is nothing but acked
     /// batches, the last one maybe in part.
     pub(super) async fn is_damaged(&mut self, end: Scanner, stop: Stop, vouched: u64) -> io::Result<bool> {
-        if end.position + HEADER_BYTES as u64 > vouched {
-            return Ok(false);
-        }
-        if !matches!(stop, Stop::Truncated { .. } | Stop::Crc { .. }) || vouched > self.bytes {
-            return Ok(true);
-        }
-        // Its bytes may be wrong, or its length: then it ends where the next one begins, or at the very end.
-        let bytes = self.bytes(end.position..vouched).await?;
-        let Some(header) = Header::read(&bytes) else { return Ok(true) };
-        if header.size() <= bytes.len() || crc(&bytes) == header.crc() {
-            return Ok(true);
-        }
-        let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return Ok(true) };
-        Ok((HEADER_BYTES..bytes.len()).any(|at| {
-            bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
-                let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
-                matches!(scanner.step(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_) | Step::Stop(Stop::Truncated { .. }))
-            }
-        }))
+        Ok(match ended(end.position, stop, vouched, self.bytes) {
+            Ended::Whole => false,
+            Ended::Damaged => true,
+            Ended::Unless(range) => !is_front(&self.bytes(range).await?),
+        })
     }
 
     /// The first and the last offset of the whole batches between `from` and `end`, whatever lies between them; `None` if there is no
@@ -269,7 +266,7 @@ impl<'a, D: Disk> Image<'a, D> {
         let mut scanner = self.scanner(start);
         let mut wanted = 0;
         while scanner.position < position {
-            let left = self.bytes.saturating_sub(scanner.position);
+            let left = self.left(scanner.position);
             let range = self.load(scanner.position, wanted as u64).await?;
             let before = scanner;
             match scanner.step_header(&self.image[range], left) {
@@ -290,43 +287,6 @@ impl<'a, D: Disk> Image<'a, D> {
             Step::Stop(stop) => Some(stop),
             Step::Batch(_) | Step::Need(_) => Some(Stop::Length((end - start.position) as i32)),
         })
-    }
-
-    /// Where the batches at or below `end` are whole, by their CRC, from what the index knows on; from further below if the one there
-    /// isn't. No CRC covers an offset: the last one does not count if it leaves a gap and what follows has a lower offset than it.
-    pub(super) async fn whole_end(&mut self, index: &OffsetIndex, end: u64) -> io::Result<Scanner> {
-        let mut from = end;
-        loop {
-            from = index.boundary(from.saturating_sub(1), i64::MAX);
-            let mut scanner = self.scanner(from);
-            let mut before_gap = None;
-            let mut wanted = 0;
-            while scanner.position < end {
-                let range = self.load(scanner.position, wanted as u64).await?;
-                let before = scanner;
-                match scanner.step(&self.image[range], end - scanner.position) {
-                    Step::Batch(header) => before_gap = (header.base_offset() > before.next_offset).then_some(before),
-                    Step::Need(bytes) => wanted = bytes,
-                    Step::Stop(_) => break,
-                }
-            }
-            if let Some(before) = before_gap
-                && let Step::Stop(Stop::Offset { .. }) = self.header_at(scanner).await?
-            {
-                scanner = before;
-            }
-            // What comes at an entry's batch only those before it say.
-            if scanner.position > from || from == 0 {
-                return Ok(scanner);
-            }
-        }
-    }
-
-    /// What a scan's next header is.
-    async fn header_at(&mut self, mut scanner: Scanner) -> io::Result<Step> {
-        let left = self.bytes.saturating_sub(scanner.position);
-        let range = self.load(scanner.position, HEADER_BYTES as u64).await?;
-        Ok(scanner.step_header(&self.image[range], left))
     }
 
     /// The ranges of blocks below `end` in which file and image differ, and the first byte that does. What the file does

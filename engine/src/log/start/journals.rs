@@ -24,6 +24,13 @@ pub(super) struct Journaled {
     pub(super) epochs: Vec<EpochStart>,
 }
 
+impl Journaled {
+    /// Its line; that of an empty partition if it has none.
+    pub(super) fn line_of(&self, partition: PartitionId) -> Line {
+        self.line.unwrap_or(Line { partition, segment_base: 0, flushed: 0, batch_start: 0, index_end: 0, log_start: 0 })
+    }
+}
+
 /// What the journals hold of a run that did not stop cleanly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replay {

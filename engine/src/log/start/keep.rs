@@ -1,8 +1,11 @@
 //! What an accepted loss cuts off is kept before, durably, in a file beside: `00000000000000000000.log.removed-2909-3019` are the
-//! bytes from 2909 to 3019. `segment-dump --repair` gives the same names; no broker reads them.
+//! bytes from 2909 to 3019. `segment-dump --repair` gives the same names ([`removed_paths`]); no broker reads them.
 
 use super::{super::LogError, image::Image, recover::disk_error};
-use crate::disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, is_full};
+use crate::{
+    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, is_full},
+    segment::removed_paths,
+};
 use std::{
     io,
     ops::Range,
@@ -14,9 +17,9 @@ use std::{
 /// # Errors
 /// The disk's; [`LogError::NoRoomToKeep`] if it is full.
 pub(super) async fn keep<D: Disk>(disk: &D, image: &mut Image<'_, D>, log: &Path, range: Range<u64>) -> Result<PathBuf, LogError> {
-    let mut number = 0;
+    let mut paths = removed_paths(log, Some(range.clone()));
     let path = loop {
-        let path = kept_path(log, &range, number);
+        let path = paths.next().expect("numbers don't end");
         let found = has(disk, image, &path, &range).await.map_err(disk_error(&path))?;
         match found {
             // A start that went no further has written it.
@@ -26,7 +29,7 @@ pub(super) async fn keep<D: Disk>(disk: &D, image: &mut Image<'_, D>, log: &Path
                 return Ok(path);
             }
             // Of another loss.
-            Some(false) => number += 1,
+            Some(false) => {}
             None => break path,
         }
     };
@@ -36,12 +39,6 @@ pub(super) async fn keep<D: Disk>(disk: &D, image: &mut Image<'_, D>, log: &Path
         Err(source) if is_full(&source) => Err(LogError::NoRoomToKeep { path, bytes: range.end - range.start, source }),
         Err(source) => Err(LogError::Disk { path, source }),
     }
-}
-
-fn kept_path(log: &Path, range: &Range<u64>, number: u32) -> PathBuf {
-    let name = log.file_name().unwrap_or_default().to_string_lossy();
-    let name = format!("{name}.removed-{}-{}", range.start, range.end);
-    log.with_file_name(if number == 0 { name } else { format!("{name}.{number}") })
 }
 
 fn parent(path: &Path) -> &Path {

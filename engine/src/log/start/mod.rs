@@ -1,19 +1,22 @@
 //! The start of all cores together: what it recovers is committed by one superblock. The steps, in order:
 //!
 //! 1. and 2. `journals`: superblock, and of each core's two files the one that counts;
-//! 3. and 4. `recover`, with `image`, `producers` and, for directories of a Kafka, `takeover`: each partition's end; `keep` what a loss
-//!    that is accepted cuts off;
+//! 3. and 4. `recover`, with `told`, `segment`, `image`, `producers` and, for directories of a Kafka, `takeover`: each partition's end;
+//!    `loss`: where one that is accepted cuts, and `keep` what it cuts off;
 //! 5. to 7. `commit`: heads, superblock, and what is cut afterwards.
 
 mod commit;
 mod image;
 mod journals;
 mod keep;
+mod loss;
 mod producers;
 mod recover;
+mod segment;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use journals::Replay;
 pub use takeover::{Foreign, find_foreign};

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use engine::{
     kafka::{CLEAN_SHUTDOWN, CLUSTER_METADATA, LOG_START_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT, decode_offsets},
     log::catalog_spec,
-    segment::{FileKind, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name},
+    segment::{FileKind, FormatError, PARTITION_METADATA, decode_metadata, parse_directory_name, parse_file_name},
 };
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 use uuid::Uuid;
@@ -43,6 +43,8 @@ pub(super) struct Kafka {
     pub(super) node_id: Option<String>,
     /// Every directory has the mark of a clean stop.
     pub(super) clean: bool,
+    /// A checkpoint of log starts that is damaged, and how: it counts as empty.
+    pub(super) damaged_log_starts: Option<(PathBuf, FormatError)>,
     _locks: Vec<Lock>,
 }
 
@@ -65,7 +67,7 @@ impl Kafka {
     }
 
     fn none() -> Kafka {
-        Kafka { topics: BTreeMap::new(), metadata: None, node_id: None, clean: true, _locks: Vec::new() }
+        Kafka { topics: BTreeMap::new(), metadata: None, node_id: None, clean: true, damaged_log_starts: None, _locks: Vec::new() }
     }
 
     fn add(&mut self, path: &Path, lock: bool) -> Result<()> {
@@ -84,8 +86,17 @@ impl Kafka {
         self.node_id = self.node_id.take().or(node.map(|id| id.trim().to_owned()));
         let clean = path.join(CLEAN_SHUTDOWN).exists();
         self.clean &= clean;
-        let log_starts = checkpoint(&path.join(LOG_START_CHECKPOINT))?;
-        let recovery_points = checkpoint(&path.join(RECOVERY_POINT_CHECKPOINT))?;
+        let log_starts = path.join(LOG_START_CHECKPOINT);
+        let log_starts = checkpoint(&log_starts)?.unwrap_or_else(|error| {
+            self.damaged_log_starts = Some((log_starts, error));
+            Checkpoint::new()
+        });
+        let recovery_points = path.join(RECOVERY_POINT_CHECKPOINT);
+        let recovery_points = checkpoint(&recovery_points)?.unwrap_or_else(|error| {
+            // Then logs are checked from their first batch on.
+            tracing::warn!("{} can't be read ({error}), and counts as empty", recovery_points.display());
+            Checkpoint::new()
+        });
         for name in &names {
             let directory = path.join(name);
             // What that Kafka has set aside has other names: `-stray`, `-delete`, `-future`.
@@ -165,12 +176,13 @@ fn bytes(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A checkpoint. One that is not there, or is damaged, says nothing.
-fn checkpoint(path: &Path) -> Result<Checkpoint> {
-    let text = files::text(path)?.unwrap_or_default();
-    let entries = decode_offsets(text.as_bytes()).unwrap_or_else(|error| {
-        tracing::warn!("{} can't be read ({error}), and counts as empty", path.display());
-        Vec::new()
-    });
-    Ok(entries.into_iter().map(|(topic, partition, offset)| ((topic.to_owned(), partition), offset)).collect())
+/// A checkpoint, or what is wrong with it. One that is not there says nothing.
+fn checkpoint(path: &Path) -> Result<Result<Checkpoint, FormatError>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed("read", path, error)),
+    };
+    let owned = |(topic, partition, offset): (&str, i32, i64)| ((topic.to_owned(), partition), offset);
+    Ok(decode_offsets(&bytes).map(|entries| entries.into_iter().map(owned).collect()))
 }

@@ -67,6 +67,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     let metadata = kafka.metadata.as_deref().map(|path| Metadata::read(path, !kafka.clean)).transpose()?;
     let (chosen, mut notes) = choose(&kafka, metadata.as_ref(), args)?;
     check_committing(&kafka)?;
+    check_log_starts(&kafka)?;
     target::check_foreign(&config)?;
     // A new data directory is made only when there is something to be written.
     let existing = if target::exists(&config) { Some(Target::open(config.clone())?) } else { None };
@@ -119,6 +120,18 @@ fn check_committing(kafka: &Kafka) -> Result<()> {
             "the commit of transactional ids {} has not reached all partitions yet: start that Kafka, which finishes it, and stop it with SIGTERM. \
              Nothing was written",
             committing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Where segments go on before a log start, only the checkpoint says so.
+fn check_log_starts(kafka: &Kafka) -> Result<()> {
+    if let Some((path, error)) = &kafka.damaged_log_starts {
+        bail!(
+            "{} is damaged ({error}): without it, records that were deleted (DeleteRecords) would be there again. Restore it; or, if they \
+             may be, as to that Kafka itself at its next start, move it away. Nothing was written",
+            path.display()
         );
     }
     Ok(())
@@ -307,4 +320,32 @@ fn report(data_dir: &Path, tasks: &[Task], copied: &[Copied], seconds: f64, offs
         }
     }
     println!("\nstart the broker: thalweg --data-dir {}", data_dir.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{
+        kafka::{META_PROPERTIES, RECOVERY_POINT_CHECKPOINT},
+        segment::{PARTITION_METADATA, encode_metadata},
+    };
+
+    #[test]
+    fn an_import_after_which_deleted_records_would_be_there_again_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| fs::write(root.path().join(name), text).expect("written");
+        fs::create_dir(root.path().join("orders-0")).expect("created");
+        write(META_PROPERTIES, "node.id=1\n");
+        write(&format!("orders-0/{PARTITION_METADATA}"), &encode_metadata(Uuid::from_u128(7)));
+        let refused = |log_starts: &str, recovery_points: &str| {
+            write(LOG_START_CHECKPOINT, log_starts);
+            write(RECOVERY_POINT_CHECKPOINT, recovery_points);
+            let kafka = Kafka::of_locked(root.path()).expect("readable");
+            check_log_starts(&kafka).err().map(|error| error.to_string())
+        };
+        let (sound, damaged) = ("0\n1\norders 0 17\n", "0\n2\norders 0 17\n");
+        assert_eq!((refused(sound, sound), refused("", sound), refused(sound, damaged)), (None, None, None));
+        let said = refused(damaged, sound).expect("is refused");
+        assert!(said.contains(LOG_START_CHECKPOINT) && said.contains("move it away"), "{said}");
+    }
 }

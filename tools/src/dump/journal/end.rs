@@ -1,8 +1,12 @@
-//! Where the batches of an image end, as a start finds it (`engine/src/log/start/image.rs`).
+//! Where the batches of an image end, as a start finds it: [`ended`] is its rule. The last batch's CRC, at which a start looks too, is
+//! seen by whoever reads up to there.
 
 use crate::dump::read::{BATCH_BYTES_MAX, BytesAt, is_valid, resync};
 use anyhow::Result;
-use engine::batch::{HEADER_BYTES, Header, Scanner, Step, Stop, crc};
+use engine::{
+    batch::{Header, Scanner, Step, Stop},
+    journal::{Ended, ended, is_front},
+};
 
 /// Where whole batches end that follow one another from `from` on, by a start's rules. Below `vouched` there is nothing else: damage
 /// there is passed over, up to the next batch; without one the end is what is vouched for.
@@ -37,27 +41,14 @@ fn scan(file: &mut BytesAt, scanner: &mut Scanner) -> Result<Stop> {
 
 /// True if what is at `position`, where a scan stopped, is no batch whose rest never came.
 fn is_damaged(file: &mut BytesAt, position: u64, stop: Stop, vouched: u64) -> Result<bool> {
-    if position + HEADER_BYTES as u64 > vouched {
-        return Ok(false);
-    }
-    if !matches!(stop, Stop::Truncated { .. } | Stop::Crc { .. }) || vouched > file.size() {
-        return Ok(true);
-    }
-    let Some(header) = Header::read(file.at(position, HEADER_BYTES)?) else { return Ok(true) };
-    let left = vouched - position;
-    if header.size() as u64 <= left {
-        return Ok(true);
-    }
-    // Its length may be wrong: then it ends at the very end, or where the next one begins.
-    if left <= BATCH_BYTES_MAX as u64
-        && let Some(bytes) = file.at(position, left as usize)?.get(..left as usize)
-        && crc(bytes) == header.crc()
-    {
-        return Ok(true);
-    }
-    let Some(next) = resync(file, position + 1, header.next_offset())?.filter(|next| *next < vouched) else { return Ok(false) };
-    let next = Header::read(file.at(next, HEADER_BYTES)?);
-    Ok(next.is_some_and(|next| next.base_offset() == header.next_offset()))
+    Ok(match ended(position, stop, vouched, file.size()) {
+        Ended::Whole => false,
+        Ended::Damaged => true,
+        Ended::Unless(range) => {
+            let length = (range.end - range.start) as usize;
+            file.at(range.start, length)?.get(..length).is_none_or(|bytes| !is_front(bytes))
+        }
+    })
 }
 
 /// The next whole batch at or behind damage.

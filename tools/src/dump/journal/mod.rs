@@ -28,7 +28,11 @@ use super::{
 };
 use anyhow::Result;
 use end::end;
-use engine::{ids::PartitionId, journal::Line, log::catalog_spec};
+use engine::{
+    ids::PartitionId,
+    journal::{Line, superblock_path},
+    log::catalog_spec,
+};
 use follow::{Journal, Journaled, Origin, Piece, TRIES_MAX};
 use owners::Owners;
 use server::{config::kept, journal_owner};
@@ -65,6 +69,15 @@ impl Journals {
             self.owners.borrow_mut().insert(home.data_dir.clone(), owners);
         }
         Ok(self.owners.borrow().get(&home.data_dir).is_some_and(|owners| owners.is_of(mark, partition)))
+    }
+
+    /// True if a partition that was not stopped cleanly is a copy whose journal is not here. A start can do nothing for it.
+    pub(crate) fn is_copy(&self, partition: &Path, home: &Home, request: &Request) -> bool {
+        let Some(mark) = home.mark.filter(|_| home.holder.is_none()) else { return false };
+        let directory = journal_dir(home, request);
+        journal_owner::check(&home.data_dir, &directory).is_err()
+            || !superblock_path(&directory).is_file()
+            || matches!(self.is_owner(mark, partition, home, request), Ok(false))
     }
 
     /// What the journal says of a partition's active segment: its line, if there is one.

@@ -84,7 +84,7 @@ pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<()> {
 
 /// Writes the bytes from `from` to `to` into a file beside, durably.
 fn keep(path: &Path, file: &mut BytesAt, from: u64, to: u64) -> Result<()> {
-    let to_path = kept(path, &format!(".removed-{from}-{to}"));
+    let to_path = kept(path, Some(from..to));
     let failed = || format!("can't write {}", to_path.display());
     let mut out = BufWriter::new(File::create(&to_path).with_context(failed)?);
     copy(file, from, to, &mut out)?;

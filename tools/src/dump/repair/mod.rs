@@ -13,12 +13,13 @@ use super::{
     verify::{self, Finding, Fix, Part, Refusal, Totals},
 };
 use anyhow::{Context, Result, bail};
-use engine::segment::{EpochStart, FileKind, encode_epochs, file_name};
+use engine::segment::{EpochStart, FileKind, encode_epochs, file_name, removed_paths};
 use server::lock::Lock;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead, Write},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -102,15 +103,13 @@ fn apply(directory: &Path, findings: &[Finding]) -> Result<()> {
 
 /// Renames a file so that no broker reads it, and no other is replaced.
 fn aside(path: &Path) -> Result<()> {
-    let to = kept(path, ".removed");
+    let to = kept(path, None);
     fs::rename(path, &to).with_context(|| format!("can't rename {} to {}", path.display(), to.display()))
 }
 
-/// A name for what is taken out of a file, one that is not used yet.
-fn kept(path: &Path, ending: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let names = (0..).map(|number| if number == 0 { format!("{name}{ending}") } else { format!("{name}{ending}.{number}") });
-    names.map(|name| path.with_file_name(name)).find(|path| !path.exists()).unwrap_or_else(|| path.with_extension("removed"))
+/// A place for what is taken out of a file, one that is free.
+fn kept(path: &Path, range: Option<Range<u64>>) -> PathBuf {
+    removed_paths(path, range).find(|path| !path.exists()).expect("numbers don't end")
 }
 
 /// Replaces a file's content durably. What it was is kept beside.

@@ -75,7 +75,8 @@ pub(crate) fn verify(
     }
     let active = segments.last().copied();
     let vouched = || active.map_or(0, |base_offset| vouched(&home, base_offset, request, journals));
-    let remedy = Remedy { home: &home, is_clean: clean, active, vouched: &vouched };
+    let is_copy = !clean && journals.is_copy(directory, &home, request);
+    let remedy = Remedy { home: &home, is_clean: clean, is_copy, active, vouched: &vouched };
     found.iter_mut().for_each(|finding| remedy.judge(finding));
     Ok(found)
 }

@@ -24,6 +24,8 @@ pub(super) struct Remedy<'a> {
     pub(super) home: &'a Home,
     /// It was stopped cleanly.
     pub(super) is_clean: bool,
+    /// It was not, and a part of it is in a journal that is not here.
+    pub(super) is_copy: bool,
     /// Its last segment.
     pub(super) active: Option<i64>,
     /// Up to where Thalweg's journal says that batches reach in that, in bytes.
@@ -35,6 +37,7 @@ impl Remedy<'_> {
     pub(super) fn judge(&self, finding: &mut Finding) {
         let Some(fix) = finding.fix.as_ref().filter(|_| finding.refusal.is_none()) else { return };
         let (refusal, action) = match self.home.mark {
+            _ if self.is_copy => (Refusal::Copied, COPIED.to_owned()),
             Some(mark) if moves_the_end(finding, self.active) => {
                 let is_killed = !self.is_clean && self.home.holder.is_none();
                 (if is_killed { Refusal::Unclean } else { Refusal::Active }, self.instead(fix, mark).to_owned())
@@ -56,8 +59,10 @@ impl Remedy<'_> {
             Fix::Remove { from, .. } if self.is_clean && *from >= (self.vouched)() => {
                 "start the broker: when it opens the partition it cuts off what lies behind the end that its journal knows"
             }
-            // A start looks at headers only, but of the catalog and of what it recovers.
-            Fix::Remove { is_framed: true, .. } if self.is_clean && mark != PartitionId::CATALOG => {
+            // Opening it looks at headers only, but of the catalog, of what a start recovers, and of the last batch.
+            Fix::Remove { is_framed: true, to: Some(to), .. }
+                if self.is_clean && mark != PartitionId::CATALOG && *to < (self.vouched)() =>
+            {
                 "restore the segment from a copy; the broker serves the batch as it is, and clients notice (check.crcs); once it has begun \
                  a later segment (segment.ms) and was stopped, --repair takes these bytes out"
             }
@@ -73,6 +78,10 @@ impl Remedy<'_> {
 /// What works where a start comes to the damage.
 const IF_REFUSED: &str = "If it can't open the partition, restore the segment from a copy, or start with --accept-loss, which goes on with \
                           what lies before the damage";
+
+/// What works where the journal is not here: a start of this copy is refused, or has its directory removed.
+pub(super) const COPIED: &str = "restore the segment from another copy, or verify it beside its journal; without thalweg.partition in its \
+                                 directory --repair takes it for a Kafka's, and puts it right";
 
 /// Of a file that was named alone `--repair` does nothing.
 pub(super) fn alone(mut finding: Finding) -> Finding {

@@ -4,6 +4,7 @@ use super::{
     Finding, Fix, Level, Refusal, Totals,
     checkpoints::agrees,
     indexes::{Offsets, Times},
+    remedy::COPIED,
     sequence::{Place, Sequence, Wrong},
     transactions::Transactions,
 };
@@ -275,9 +276,7 @@ impl Pass<'_> {
     fn tell(&mut self, mut finding: Finding) {
         if self.ending == Ending::Copied {
             finding.refusal = Some(Refusal::Copied);
-            finding.action = "restore the segment from another copy, or verify it beside its journal; without thalweg.partition in its \
-                              directory --repair takes it for a Kafka's, and puts it right"
-                .to_owned();
+            finding.action = COPIED.to_owned();
         }
         self.found.push(finding);
     }
