@@ -8,10 +8,10 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
-    api::{self, Part, Refused, Request, TopicKey},
+    api::{self, Part, Refused, Reply, Request},
     connections::{Connection, Reservation},
     core::Core,
-    large_produce::{self, LargeProduce, Topic},
+    large_produce::{self, LargeProduce},
     net::{Socket, send_file},
     outbox::{Outbox, Outgoing, SenderEnded, outbox},
     signal::Signal,
@@ -22,6 +22,7 @@ use engine::disk::Chunk;
 use std::{
     io,
     net::{Shutdown, SocketAddr},
+    ops::Range,
     rc::Rc,
     time::Instant,
 };
@@ -96,10 +97,25 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
         reserved: None,
         request_bytes: 0,
         came: Instant::now(),
+        last_topic: Rc::from(""),
     };
-    while let Some(request) = receiver.next().await? {
-        let measured = core.counters.came(&request.bytes, receiver.request_bytes, receiver.came);
+    while let Some(came) = receiver.next().await? {
         outbox.room().await?;
+        let (request, measured) = match came {
+            Came::Large(request) => {
+                let measured = core.counters.came(&request.bytes, receiver.request_bytes, receiver.came);
+                (request, measured)
+            }
+            Came::Buffered(place) => {
+                let bytes = &receiver.buffer[place];
+                let measured = core.counters.came(bytes, bytes.len(), receiver.came);
+                if let Some(appended) = api::append_one(&core, bytes, connection.peer, &mut receiver.last_topic) {
+                    outbox.put(Reply::One(appended), measured);
+                    continue;
+                }
+                (Request { bytes: Bytes::copy_from_slice(bytes), batch: None }, measured)
+            }
+        };
         connection.busy.set(true);
         let reply = api::handle(&core, request, connection.peer, &connection.gone).await;
         connection.busy.set(false);
@@ -109,21 +125,31 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
     Ok(())
 }
 
+/// A request that has come.
+enum Came {
+    /// It is in the connection's buffer, here, without its length.
+    Buffered(Range<usize>),
+    /// It has memory of its own.
+    Large(Request),
+}
+
 struct Receiver {
     connection: Rc<Connection>,
     core: Rc<Core>,
     buffer: Vec<u8>,
     start: usize,
     reserved: Option<Reservation>,
-    /// The length of the last request.
+    /// The length of the last large request.
     request_bytes: usize,
     /// When its last bytes came.
     came: Instant,
+    /// The topic of the last small produce.
+    last_topic: Rc<str>,
 }
 
 impl Receiver {
-    /// The next request, without its length; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<Request>, End> {
+    /// The next request; `None` at the end of the stream.
+    async fn next(&mut self) -> Result<Option<Came>, End> {
         self.reserved = None;
         loop {
             let have = &self.buffer[self.start..];
@@ -134,14 +160,14 @@ impl Receiver {
                 if !(REQUEST_BYTES_MIN..=self.core.settings.request_bytes_max).contains(&bytes) {
                     return Err(stranger::of(length.to_be_bytes()).map_or(End::Length(length), End::Stranger));
                 }
-                self.request_bytes = bytes;
                 if rest.len() >= bytes {
-                    let bytes_of_request = Bytes::copy_from_slice(&rest[..bytes]);
-                    self.start += 4 + bytes;
-                    return Ok(Some(Request { bytes: bytes_of_request, batch: None }));
+                    let start = self.start + 4;
+                    self.start = start + bytes;
+                    return Ok(Some(Came::Buffered(start..self.start)));
                 }
                 if 4 + bytes > BUFFER_BYTES {
-                    return self.large(bytes).await;
+                    self.request_bytes = bytes;
+                    return Ok(self.large(bytes).await?.map(Came::Large));
                 }
             }
             self.buffer.drain(..self.start);
@@ -192,11 +218,7 @@ impl Receiver {
     /// Receives a batch into memory that its partition's tail adopts, if its end is still where it is now: then nobody
     /// copies it.
     async fn large_produce(&mut self, come: &[u8], found: LargeProduce<'_>) -> io::Result<Option<Request>> {
-        let topic = match found.topic {
-            Topic::Name(name) => TopicKey::Name(name),
-            Topic::Id(id) => TopicKey::Id(id),
-        };
-        let here = self.core.locate(topic, found.partition).here().ok();
+        let here = self.core.locate(found.topic, found.partition).here().ok();
         let phase = here.and_then(|id| self.core.log.append_phase(id)).unwrap_or(0);
         let mut chunk = Chunk::for_receiving(found.batch_bytes, phase);
         debug_assert!(chunk.capacity() <= found.batch_bytes + CHUNK_EXTRA_BYTES_MAX, "more than was reserved");

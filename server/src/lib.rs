@@ -21,6 +21,7 @@ pub mod lock;
 pub mod metrics;
 pub mod moving;
 pub mod net;
+pub mod one_batch;
 pub mod outbox;
 pub mod progress;
 pub mod settings;

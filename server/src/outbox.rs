@@ -156,10 +156,17 @@ impl Outgoing {
                 self.0.sender.replace(Some(context.waker().clone()));
                 return Poll::Pending;
             };
-            let Ok(Reply::Later(later)) = &mut front.answer else { return Poll::Ready(true) };
-            match later.as_mut().poll(context) {
-                Poll::Ready(answer) => front.answer = answer,
-                Poll::Pending => return Poll::Pending,
+            match &mut front.answer {
+                Ok(Reply::Later(later)) => match later.as_mut().poll(context) {
+                    Poll::Ready(answer) => front.answer = answer,
+                    Poll::Pending => return Poll::Pending,
+                },
+                Ok(Reply::One(one)) => match one.poll(context) {
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(failed)) => front.answer = Ok(failed),
+                    Poll::Pending => return Poll::Pending,
+                },
+                _ => return Poll::Ready(true),
             }
         }
     }
@@ -207,6 +214,11 @@ impl Batch {
             Reply::Whole(bytes) if bytes.len() <= SMALL_BYTES_MAX => {
                 self.counted += bytes.len();
                 self.small.extend_from_slice(&bytes);
+            }
+            Reply::One(one) => {
+                let length = self.small.len();
+                one.encode(&mut self.small);
+                self.counted += self.small.len() - length;
             }
             Reply::Whole(bytes) => self.add_parts([Part::Bytes(bytes)]),
             Reply::Parts(parts) => self.add_parts(parts),

@@ -1,6 +1,10 @@
 //! Appending: senders are let in, a batch gets its offsets and its place in the tail, and is waited for until it is durable.
 
-use super::{AppendError, Appended, Log, closed, core::Slot, waiting};
+use super::{
+    AppendError, Appended, Log, closed,
+    core::Slot,
+    waiting::{self, Durable},
+};
 use crate::{
     disk::{BLOCK, Disk, Slice},
     partition::{PartitionId, stretch::Incoming},
@@ -11,6 +15,12 @@ impl<D: Disk> Log<D> {
     /// bounded). Call it before [`Log::append`]; it returns at once while there is room.
     pub async fn admit(&self, bytes: usize) {
         waiting::admit(&self.core, bytes as u64).await;
+    }
+
+    /// Whether [`Log::admit`] would return at once.
+    #[must_use]
+    pub fn admits(&self, bytes: usize) -> bool {
+        waiting::admits(&self.core, bytes as u64)
     }
 
     /// Validates a batch in Kafka's order, gives it offsets and copies it into the partition's tail. Not durable and
@@ -69,8 +79,8 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`AppendError::Storage`] if it never will be: it was dropped, the partition went offline, or the log closed.
     /// [`AppendError::UnknownPartition`] if the partition was deleted.
-    pub fn durable_of(&self, id: PartitionId, appended: &Appended) -> impl Future<Output = Result<(), AppendError>> + use<D> {
-        waiting::durable(&self.core, id, appended.last_offset, appended.discards)
+    pub fn durable_of(&self, id: PartitionId, appended: &Appended) -> Durable<D> {
+        Durable::new(&self.core, id, appended.last_offset, appended.discards)
     }
 
     /// Waits until everything up to `last_offset` is durable, as the log is at this call: for an append that was made
@@ -78,8 +88,8 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// As [`Log::durable_of`].
-    pub fn durable(&self, id: PartitionId, last_offset: i64) -> impl Future<Output = Result<(), AppendError>> + use<D> {
+    pub fn durable(&self, id: PartitionId, last_offset: i64) -> Durable<D> {
         let since = self.core.look(id, |partition| partition.discards()).unwrap_or_default();
-        waiting::durable(&self.core, id, last_offset, since)
+        Durable::new(&self.core, id, last_offset, since)
     }
 }

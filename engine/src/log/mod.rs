@@ -28,6 +28,7 @@ pub use keeper::{KeepEvent, Observer};
 pub use read::{Offsets, TimeQuery};
 pub use start::{CATALOG, Foreign, Replay, Start, catalog_spec, find_foreign, mark_clean};
 pub use stats::{LogStats, PartitionStats, Use};
+pub use waiting::Durable;
 
 use self::{
     core::{Core, Slot, Unopened},

@@ -10,7 +10,12 @@ use crate::{
     partition::{AppendError, PartitionId, open, waiters::Watch},
 };
 use futures_util::stream::{self, StreamExt};
-use std::{future::poll_fn, rc::Rc, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 /// Partitions that are opened at the same time where all are.
 const OPENED_AT_ONCE: usize = 8;
@@ -83,9 +88,14 @@ pub(super) async fn open_all<D: Disk>(core: &Core<D>, ids: Vec<PartitionId>) {
     stream::iter(ids).for_each_concurrent(OPENED_AT_ONCE, async |id| drop(open_partition(core, id).await)).await;
 }
 
+/// Nobody waits for room, and there is room for `bytes` more that are in no segment.
+pub(super) fn admits<D: Disk>(core: &Core<D>, bytes: u64) -> bool {
+    core.admissions.borrow().is_empty() && core.has_room(bytes)
+}
+
 /// Waits until there is room for `bytes` more that are in no segment.
 pub(super) async fn admit<D: Disk>(core: &Core<D>, bytes: u64) {
-    if core.admissions.borrow().is_empty() && core.has_room(bytes) {
+    if admits(core, bytes) {
         return;
     }
     core.limits.senders_waiting.set(core.limits.senders_waiting.get() + 1);
@@ -104,44 +114,63 @@ pub(super) async fn admit<D: Disk>(core: &Core<D>, bytes: u64) {
     .await;
 }
 
-/// Waits until everything up to `last_offset` is durable, unless it is dropped: `since` is the partition's count of discards
-/// when it was appended.
-pub(super) fn durable<D: Disk>(
-    core: &Rc<Core<D>>,
+/// Waits until an append is durable, see [`Log::durable_of`](super::Log::durable_of). Polled again when it was ready, it says how things are then.
+pub struct Durable<D: Disk> {
+    core: Rc<Core<D>>,
     id: PartitionId,
-    last_offset: i64,
+    offset: i64,
+    /// The partition's count of discards when it was appended.
     since: u64,
-) -> impl Future<Output = Result<(), AppendError>> + use<D> {
-    let core = Rc::clone(core);
-    let ticket = core.ticket();
-    async move {
-        let _guard = Waiting { core: &core, id, offset: last_offset, ticket };
-        poll_fn(|context| {
-            let mut slots = core.slots.borrow_mut();
-            let Some(Slot::Open(partition)) = slots.get_mut(&id) else { return Poll::Ready(Err(AppendError::UnknownPartition)) };
-            if partition.was_discarded(last_offset, since) {
-                let why = partition.offline.clone().unwrap_or_else(|| "no space left; the append was dropped".into());
-                return Poll::Ready(Err(AppendError::Storage(why)));
-            }
-            if last_offset < partition.high_watermark {
-                return Poll::Ready(Ok(()));
-            }
-            if partition.is_deleted {
-                return Poll::Ready(Err(AppendError::UnknownPartition));
-            }
-            if let Some(why) = &partition.offline {
-                return Poll::Ready(Err(AppendError::Storage(why.clone())));
-            }
-            if last_offset >= partition.log_end() {
-                return Poll::Ready(Err(AppendError::Storage("the append was dropped".into())));
-            }
-            if core.ended.is_set() {
-                return Poll::Ready(Err(closed()));
-            }
-            partition.waiters.wait(last_offset, ticket, context);
-            Poll::Pending
-        })
-        .await
+    ticket: u64,
+    /// It is among the partition's waiters.
+    is_waiting: bool,
+}
+
+impl<D: Disk> Durable<D> {
+    pub(super) fn new(core: &Rc<Core<D>>, id: PartitionId, offset: i64, since: u64) -> Durable<D> {
+        Durable { core: Rc::clone(core), id, offset, since, ticket: core.ticket(), is_waiting: false }
+    }
+}
+
+impl<D: Disk> Future for Durable<D> {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Durable { core, id, offset, since, ticket, is_waiting } = &mut *self;
+        let mut slots = core.slots.borrow_mut();
+        let Some(Slot::Open(partition)) = slots.get_mut(id) else { return Poll::Ready(Err(AppendError::UnknownPartition)) };
+        if partition.was_discarded(*offset, *since) {
+            let why = partition.offline.clone().unwrap_or_else(|| "no space left; the append was dropped".into());
+            return Poll::Ready(Err(AppendError::Storage(why)));
+        }
+        if *offset < partition.high_watermark {
+            return Poll::Ready(Ok(()));
+        }
+        if partition.is_deleted {
+            return Poll::Ready(Err(AppendError::UnknownPartition));
+        }
+        if let Some(why) = &partition.offline {
+            return Poll::Ready(Err(AppendError::Storage(why.clone())));
+        }
+        if *offset >= partition.log_end() {
+            return Poll::Ready(Err(AppendError::Storage("the append was dropped".into())));
+        }
+        if core.ended.is_set() {
+            return Poll::Ready(Err(closed()));
+        }
+        partition.waiters.wait(*offset, *ticket, context);
+        *is_waiting = true;
+        Poll::Pending
+    }
+}
+
+impl<D: Disk> Drop for Durable<D> {
+    fn drop(&mut self) {
+        if self.is_waiting
+            && let Some(Slot::Open(partition)) = self.core.slots.borrow_mut().get_mut(&self.id)
+        {
+            partition.waiters.leave(self.offset, self.ticket);
+        }
     }
 }
 
@@ -174,21 +203,5 @@ impl<D: Disk> Drop for Admission<'_, D> {
         let waiting = &self.core.limits.senders_waiting;
         waiting.set(waiting.get() - 1);
         self.core.admit_waiting();
-    }
-}
-
-/// A request waits for its append.
-struct Waiting<'a, D: Disk> {
-    core: &'a Core<D>,
-    id: PartitionId,
-    offset: i64,
-    ticket: u64,
-}
-
-impl<D: Disk> Drop for Waiting<'_, D> {
-    fn drop(&mut self) {
-        if let Some(Slot::Open(partition)) = self.core.slots.borrow_mut().get_mut(&self.id) {
-            partition.waiters.leave(self.offset, self.ticket);
-        }
     }
 }

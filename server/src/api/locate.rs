@@ -43,7 +43,7 @@ impl Location {
 }
 
 /// A topic as a request names it: by id from some version on, by name before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicKey<'a> {
     /// By its name.
     Name(&'a str),

@@ -21,11 +21,13 @@ mod log_dirs;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod produce_one;
 mod producer_id;
 mod reply;
 mod topics;
 
 pub use locate::TopicKey;
+pub use produce_one::{OneAppend, append as append_one};
 pub use reply::{Part, Refused, Reply};
 
 use crate::{core::Core, signal::Signal, walk};
@@ -62,6 +64,14 @@ pub struct RequestContext {
     pub batch: Option<Slice>,
 }
 
+/// What an answer has of its request.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+}
+
 /// A request, its length cut off.
 #[derive(Debug)]
 pub struct Request {
@@ -72,6 +82,10 @@ pub struct Request {
 }
 
 impl RequestContext {
+    fn asked(&self) -> Asked {
+        Asked { api: self.api, version: self.version, correlation_id: self.correlation_id }
+    }
+
     /// The client's name for itself, empty if it gave none.
     #[must_use]
     pub fn client(&self) -> &str {
@@ -271,19 +285,24 @@ fn decode<Q: Decodable>(context: &RequestContext, mut body: Bytes) -> Result<Q, 
 
 /// A whole answer: length, header, body. Nothing is allocated for one that is beyond [`ANSWER_BYTES_MAX`].
 fn encode<R: Encodable + HeaderVersion>(context: &RequestContext, response: &R) -> Result<Reply, Refused> {
-    let broken = |error: anyhow::Error| Refused::Encode { api: context.api, version: context.version, why: error.to_string() };
-    let flexible = R::header_version(context.version) >= 1;
-    let bytes = response.compute_size(context.version).map_err(broken)? + 9;
+    encode_to(context.asked(), response)
+}
+
+fn encode_to<R: Encodable + HeaderVersion>(asked: Asked, response: &R) -> Result<Reply, Refused> {
+    let Asked { api, version, correlation_id } = asked;
+    let broken = |error: anyhow::Error| Refused::Encode { api, version, why: error.to_string() };
+    let flexible = R::header_version(version) >= 1;
+    let bytes = response.compute_size(version).map_err(broken)? + 9;
     if bytes > ANSWER_BYTES_MAX {
-        return Err(Refused::too_large(context.api, bytes));
+        return Err(Refused::too_large(api, bytes));
     }
     let mut out = BytesMut::with_capacity(bytes);
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&context.correlation_id.to_be_bytes());
+    out.extend_from_slice(&correlation_id.to_be_bytes());
     if flexible {
         out.extend_from_slice(&[0]);
     }
-    response.encode(&mut out, context.version).map_err(broken)?;
+    response.encode(&mut out, version).map_err(broken)?;
     let length = (out.len() - 4) as i32;
     out[..4].copy_from_slice(&length.to_be_bytes());
     Ok(Reply::Whole(out.freeze()))

@@ -5,7 +5,7 @@
 //! the flush.
 
 use super::{
-    Refused, Reply, RequestContext, decode, encode,
+    Asked, Refused, Reply, RequestContext, decode, encode_to,
     locate::{Leader, Location, TopicKey},
 };
 use crate::{controller::now_ms, core::Core, errors};
@@ -19,7 +19,6 @@ use kafka_protocol::{
     ResponseError,
     messages::{
         BrokerId, ProduceRequest, ProduceResponse,
-        produce_request::PartitionProduceData,
         produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
     },
     protocol::StrBytes,
@@ -45,7 +44,7 @@ const INTERNAL_CLIENT: &str = "__admin_client";
 type Outcome = Result<(PartitionId, Appended), Failure>;
 
 /// Why a batch was not appended.
-struct Failure {
+pub(super) struct Failure {
     error: ResponseError,
     message: Option<String>,
     leader: Option<Leader>,
@@ -64,12 +63,13 @@ impl From<AppendError> for Failure {
 }
 
 /// The topics of a request, each partition with what became of it.
-type Outcomes = Vec<(TopicProduceResponse, Vec<(i32, Outcome)>)>;
+pub(super) type Outcomes = Vec<(TopicProduceResponse, Vec<(i32, Outcome)>)>;
 
 /// Appends, and answers later.
 pub async fn handle(core: Rc<Core>, mut context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
     let request: ProduceRequest = decode(&context, body)?;
     let acks = request.acks;
+    let asked = context.asked();
     let received = context.batch.take();
     let outcomes = append_all(&core, &context, request, received).await;
     if acks == 0 {
@@ -82,7 +82,7 @@ pub async fn handle(core: Rc<Core>, mut context: RequestContext, body: Bytes) ->
             None => Ok(Reply::Silent),
         };
     }
-    Ok(Reply::Later(Box::pin(async move { answer(&core, &context, outcomes).await })))
+    Ok(Reply::Later(Box::pin(async move { answer(&core, asked, outcomes).await })))
 }
 
 /// Appends every batch; `received` is the only one, if it was received apart.
@@ -107,7 +107,13 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
         let key = if context.version >= 13 { TopicKey::Id(topic.topic_id) } else { TopicKey::Name(&topic.name) };
         let partitions = topic.partition_data.iter().map(|partition| {
             let outcome = match request.acks {
-                -1..=1 => append(core, context, key, partition, received.take(), now_ms),
+                -1..=1 => {
+                    let batch = match received.take() {
+                        Some(batch) => Batch::Received(batch),
+                        None => Batch::Borrowed(partition.records.as_deref().unwrap_or(&[])),
+                    };
+                    append(core, (context.version, context.client()), key, partition.index, batch, now_ms)
+                }
                 _ => Err(ResponseError::InvalidRequiredAcks.into()),
             };
             (partition.index, outcome)
@@ -120,24 +126,32 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
     outcomes
 }
 
-fn append(
+/// The bytes of a batch.
+pub(super) enum Batch<'a> {
+    /// In the request.
+    Borrowed(&'a [u8]),
+    /// Apart from it, in memory that the tail may adopt.
+    Received(Slice),
+}
+
+/// Appends one batch that a client (`version` of the API, and its name for itself) has sent.
+pub(super) fn append(
     core: &Core,
-    context: &RequestContext,
+    (version, client): (i16, &str),
     topic: TopicKey<'_>,
-    request: &PartitionProduceData,
-    received: Option<Slice>,
+    partition: i32,
+    batch: Batch<'_>,
     now_ms: i64,
 ) -> Outcome {
-    let version = context.version;
     let location = {
         let catalog = core.catalog.borrow();
         let found = topic.find(&catalog);
         // What stands in it is taken for commits at the next start.
-        if found.is_some_and(|found| found.internal) && context.client() != INTERNAL_CLIENT {
+        if found.is_some_and(|found| found.internal) && client != INTERNAL_CLIENT {
             let message = Some("Cannot append to an internal topic: the broker itself writes it.".to_owned());
             return Err(Failure { message, ..ResponseError::InvalidTopicException.into() });
         }
-        core.locate_in(topic, found, request.index)
+        core.locate_in(topic, found, partition)
     };
     let id = match location {
         Location::Here(id) => id,
@@ -146,16 +160,19 @@ fn append(
         }
         Location::Nowhere(error) => return Err(error.into()),
     };
-    let batch: &[u8] = received.as_deref().or(request.records.as_deref()).unwrap_or(&[]);
-    if batch.get(ATTRIBUTES_AT + 1).is_some_and(|low| low & COMPRESSION_MASK == ZSTD) && version < ZSTD_SINCE {
+    let bytes: &[u8] = match &batch {
+        Batch::Borrowed(bytes) => bytes,
+        Batch::Received(slice) => slice,
+    };
+    if bytes.get(ATTRIBUTES_AT + 1).is_some_and(|low| low & COMPRESSION_MASK == ZSTD) && version < ZSTD_SINCE {
         return Err(AppendError::UnsupportedCompression(i16::from(ZSTD)).into());
     }
-    if holds_another_batch(batch) {
+    if holds_another_batch(bytes) {
         return Err(AppendError::InvalidRecord("a produce request holds exactly one batch per partition".into()).into());
     }
-    let appended = match received {
-        Some(batch) => core.log.append_received(id, batch, now_ms)?,
-        None => core.log.append(id, batch, now_ms)?,
+    let appended = match batch {
+        Batch::Borrowed(bytes) => core.log.append(id, bytes, now_ms)?,
+        Batch::Received(slice) => core.log.append_received(id, slice, now_ms)?,
     };
     Ok((id, appended))
 }
@@ -168,20 +185,20 @@ fn holds_another_batch(bytes: &[u8]) -> bool {
 }
 
 /// Waits until everything is durable, and says what became of it.
-async fn answer(core: &Rc<Core>, context: &RequestContext, outcomes: Outcomes) -> Result<Reply, Refused> {
+pub(super) async fn answer(core: &Rc<Core>, asked: Asked, outcomes: Outcomes) -> Result<Reply, Refused> {
     let mut leaders = Vec::new();
     let mut topics = Vec::with_capacity(outcomes.len());
     for (topic, partitions) in outcomes {
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             let answer = PartitionProduceResponse::default().with_index(index);
-            let outcome = durable(core, outcome).await.inspect_err(|failure| core.counters.failed(context.api, failure.error.code()));
+            let outcome = durable(core, outcome).await.inspect_err(|failure| core.counters.failed(asked.api, failure.error.code()));
             answers.push(match outcome {
                 Ok(appended) => answer
                     .with_base_offset(appended.base_offset)
                     .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
                     .with_log_start_offset(appended.log_start),
-                Err(failure) => failed(context.version, answer, failure, &mut leaders),
+                Err(failure) => failed(asked.version, answer, failure, &mut leaders),
             });
         }
         topics.push(topic.with_partition_responses(answers));
@@ -191,7 +208,7 @@ async fn answer(core: &Rc<Core>, context: &RequestContext, outcomes: Outcomes) -
         let host = StrBytes::from_string(reached.host.clone());
         Some(NodeEndpoint::default().with_node_id(BrokerId(node as i32)).with_host(host).with_port(i32::from(reached.port)))
     });
-    encode(context, &ProduceResponse::default().with_responses(topics).with_node_endpoints(endpoints.collect()))
+    encode_to(asked, &ProduceResponse::default().with_responses(topics).with_node_endpoints(endpoints.collect()))
 }
 
 async fn durable(core: &Rc<Core>, outcome: Outcome) -> Result<Appended, Failure> {

@@ -1,5 +1,6 @@
 //! What a request is answered with, as the connection's sender takes it.
 
+use super::produce_one::OneAppend;
 use crate::walk::Malformed;
 use bytes::Bytes;
 use engine::disk::{BufferedFile, Slice};
@@ -59,6 +60,8 @@ pub enum Reply {
     Parts(Vec<Part>),
     /// What was asked has begun; the answer follows. The next request of the connection may begin meanwhile.
     Later(LocalBoxFuture<'static, Result<Reply, Refused>>),
+    /// A small batch is appended: the same, without memory of its own.
+    One(OneAppend),
     /// `acks=0`: no answer.
     Silent,
 }
@@ -70,7 +73,7 @@ impl Reply {
         match self {
             Reply::Whole(bytes) => bytes.len(),
             Reply::Parts(parts) => parts.iter().map(Part::len).sum(),
-            Reply::Later(_) | Reply::Silent => 0,
+            Reply::Later(_) | Reply::One(_) | Reply::Silent => 0,
         }
     }
 
