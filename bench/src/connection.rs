@@ -111,11 +111,19 @@ impl Connection {
     ///
     /// # Errors
     /// The network's, a closed connection, or what `each` says.
-    pub fn receive(&mut self, mut each: impl FnMut(i32, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn receive(&mut self, each: impl FnMut(i32, &[u8]) -> Result<()>) -> Result<()> {
+        self.receive_some(usize::MAX, each)
+    }
+
+    /// As [`Connection::receive`], but about `bytes_max` at most; [`wait`] finds what is left again.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn receive_some(&mut self, mut bytes_max: usize, mut each: impl FnMut(i32, &[u8]) -> Result<()>) -> Result<()> {
         if !self.readable.take() {
             return Ok(());
         }
-        loop {
+        while bytes_max > 0 {
             if self.end == self.incoming.len() {
                 let waiting = self.end - self.begin;
                 if self.begin > 0 {
@@ -126,11 +134,12 @@ impl Connection {
                     self.incoming.resize(self.incoming.len() * 2, 0);
                 }
             }
-            let room = self.incoming.len() - self.end;
-            match self.stream.read(&mut self.incoming[self.end..]) {
+            let room = (self.incoming.len() - self.end).min(bytes_max);
+            match self.stream.read(&mut self.incoming[self.end..self.end + room]) {
                 Ok(0) => anyhow::bail!("the broker closed the connection"),
                 Ok(received) => {
                     self.end += received;
+                    bytes_max -= received;
                     self.hand_out(&mut each)?;
                     if received < room {
                         return Ok(());
@@ -141,6 +150,7 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
     }
 
     fn hand_out(&mut self, each: &mut impl FnMut(i32, &[u8]) -> Result<()>) -> Result<()> {

@@ -49,6 +49,8 @@ pub struct Consumers {
     ends: Option<Vec<i64>>,
     /// Consumers that read a partition.
     readers_of_each: usize,
+    /// Whose turn it was last.
+    turn: usize,
 }
 
 impl Consumers {
@@ -76,6 +78,7 @@ impl Consumers {
             checks: Checks::every(reading.crc_every),
             ends,
             readers_of_each: if reading.share { 1 } else { reading.clients },
+            turn: 0,
         })
     }
 
@@ -84,32 +87,45 @@ impl Consumers {
     /// # Errors
     /// The network's, the broker's, a gap, a wrong checksum, or what `received` says.
     pub fn step(&mut self, mut received: impl FnMut(Received) -> Result<()>) -> Result<u64> {
+        (0..self.readers.len()).map(|at| self.step_of(at, usize::MAX, &mut received)).sum()
+    }
+
+    /// As [`Consumers::step`], for one of them in turn, and about `bytes_max` at most: whoever has something else to do on this thread
+    /// doesn't wait long.
+    ///
+    /// # Errors
+    /// As [`Consumers::step`].
+    pub fn step_in_turn(&mut self, bytes_max: usize, mut received: impl FnMut(Received) -> Result<()>) -> Result<u64> {
+        self.turn = (self.turn + 1) % self.readers.len();
+        self.step_of(self.turn, bytes_max, &mut received)
+    }
+
+    fn step_of(&mut self, at: usize, bytes_max: usize, received: &mut impl FnMut(Received) -> Result<()>) -> Result<u64> {
+        let reader = &mut self.readers[at];
         let mut answers = 0;
-        for reader in &mut self.readers {
-            if !reader.waiting && !at_end(self.ends.as_deref(), &reader.positions) {
-                let mut request = reader.connection.buffer();
-                reader.correlation = reader.correlation.wrapping_add(1);
-                wire::fetch(&mut request, &self.topic, &reader.positions, self.bytes, reader.correlation);
-                reader.connection.queue(request, None);
-                reader.waiting = true;
-            }
-            let Reader { connection, positions, waiting, correlation } = reader;
-            connection.send()?;
-            connection.receive(|answered, body| {
-                anyhow::ensure!(answered == *correlation && *waiting, "fetch {answered} was answered in place of {correlation}");
-                *waiting = false;
-                answers += 1;
-                wire::fetched(body, |partition, records| {
-                    let position = positions.iter_mut().find(|position| position.0 == partition).context("a partition not asked for")?;
-                    let each = |batch| received(Received { partition, batch });
-                    position.1 = walk(records, position.1, &mut self.checks, each).with_context(|| format!("partition {partition}"))?;
-                    Ok(())
-                })?;
-                // What was read in full goes to the end of the next request, so that no partition starves.
-                positions.rotate_left(1);
+        if !reader.waiting && !at_end(self.ends.as_deref(), &reader.positions) {
+            let mut request = reader.connection.buffer();
+            reader.correlation = reader.correlation.wrapping_add(1);
+            wire::fetch(&mut request, &self.topic, &reader.positions, self.bytes, reader.correlation);
+            reader.connection.queue(request, None);
+            reader.waiting = true;
+        }
+        let Reader { connection, positions, waiting, correlation } = reader;
+        connection.send()?;
+        connection.receive_some(bytes_max, |answered, body| {
+            anyhow::ensure!(answered == *correlation && *waiting, "fetch {answered} was answered in place of {correlation}");
+            *waiting = false;
+            answers += 1;
+            wire::fetched(body, |partition, records| {
+                let position = positions.iter_mut().find(|position| position.0 == partition).context("a partition not asked for")?;
+                let each = |batch| received(Received { partition, batch });
+                position.1 = walk(records, position.1, &mut self.checks, each).with_context(|| format!("partition {partition}"))?;
                 Ok(())
             })?;
-        }
+            // What was read in full goes to the end of the next request, so that no partition starves.
+            positions.rotate_left(1);
+            Ok(())
+        })?;
         Ok(answers)
     }
 
