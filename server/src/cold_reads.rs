@@ -1,7 +1,8 @@
 //! What cold readers may ask of the disk while producers wait for it.
 //!
 //! A disk serves what was asked for first. The kernel reads up to `read_ahead_kb` (8 MiB on some machines) ahead of whoever reads a
-//! file from front to back: a few readers put tens of MB before every write and flush that an ack waits for.
+//! file from front to back: a few readers put tens of MB before every write and flush that an ack waits for. And reads that are asked for
+//! while a flush is under way make that one longer: they wait for its end.
 
 #![deny(clippy::disallowed_types)]
 
@@ -33,6 +34,9 @@ impl ColdReads {
         if self.log.appended_ms_ago(now_ms()) > PRODUCERS_MS {
             return None;
         }
-        self.places.acquire().await.ok()
+        let place = self.places.acquire().await.ok();
+        // At most one range goes between two frames, however fast they follow each other.
+        self.log.frame_ended().await;
+        place
     }
 }

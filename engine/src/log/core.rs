@@ -3,7 +3,7 @@
 use super::{
     LogConfig,
     keeper::Keeper,
-    signal::{Latch, Signal},
+    signal::{Course, Latch, Signal},
 };
 use crate::{
     disk::Disk,
@@ -90,6 +90,8 @@ pub(super) struct Core<D: Disk> {
     pub journal: RefCell<Option<JournalWriter<D>>>,
     pub journal_queue: RefCell<VecDeque<PartitionId>>,
     pub journal_signal: Signal,
+    /// The frame in flight.
+    pub frame: Course,
     /// Small appends are in the frame in flight.
     pub small_appends_wait: Cell<bool>,
     /// What the journal lane has written.

@@ -55,7 +55,10 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             }
             // The end entries of runs are no reason to hold runs back.
             core.small_appends_wait.set(members.iter().any(|member| member.has_small_appends));
-            writer.frame(&items).await?;
+            core.frame.begin();
+            let written = writer.frame(&items).await;
+            core.frame.end();
+            written?;
             complete(core, &members);
         }
         if core.final_head.get() {

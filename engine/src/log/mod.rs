@@ -33,7 +33,7 @@ pub use waiting::Durable;
 use self::{
     core::{Core, Slot, Unopened},
     keeper::Keeper,
-    signal::{Latch, Signal},
+    signal::{Course, Latch, Signal},
 };
 use crate::{
     disk::Disk,
@@ -125,6 +125,7 @@ impl<D: Disk> Log<D> {
             journal: RefCell::new(Some(writer)),
             journal_queue: RefCell::default(),
             journal_signal: Signal::default(),
+            frame: Course::default(),
             small_appends_wait: Cell::new(false),
             bulk_queue: RefCell::default(),
             bulk_signal: Signal::default(),
@@ -182,6 +183,12 @@ impl<D: Disk> Log<D> {
             self.open_partition(*id).await.map_err(|(path, source)| storage(path, source))?;
         }
         Ok(())
+    }
+
+    /// Waits until the journal's frame that is in flight is durable, if there is one: what has time doesn't get between it and the
+    /// disk.
+    pub async fn frame_ended(&self) {
+        self.core.frame.ended().await;
     }
 
     /// How long ago, in ms, something was appended, by the broker's clock.

@@ -69,6 +69,41 @@ impl Latch {
     }
 }
 
+/// Something that is under way now and then, and those who wait for its end.
+#[derive(Debug, Default)]
+pub struct Course {
+    is_on: Cell<bool>,
+    ends: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Course {
+    /// It begins.
+    pub fn begin(&self) {
+        self.is_on.set(true);
+    }
+
+    /// It has ended.
+    pub fn end(&self) {
+        self.is_on.set(false);
+        self.ends.set(self.ends.get() + 1);
+        self.wakers.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the end of what is under way, if anything is; not for what begins right behind it.
+    pub async fn ended(&self) {
+        let before = self.ends.get();
+        poll_fn(|context| {
+            if !self.is_on.get() || self.ends.get() > before {
+                return Poll::Ready(());
+            }
+            self.wakers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
 /// A bounded number of permits.
 #[derive(Debug)]
 pub struct Permits {
