@@ -2,7 +2,7 @@
 //!
 //! A disk serves what was asked for first. The kernel reads up to `read_ahead_kb` (8 MiB on some machines) ahead of whoever reads a
 //! file from front to back: a few readers put tens of MB before every write and flush that an ack waits for. And reads that are asked for
-//! while a flush is under way make that one longer: they wait for its end.
+//! while a frame of the journal is on its way make that one slower: they wait for its end.
 
 #![deny(clippy::disallowed_types)]
 
@@ -35,8 +35,8 @@ impl ColdReads {
             return None;
         }
         let place = self.places.acquire().await.ok();
-        // At most one range goes between two frames, however fast they follow each other.
-        self.log.frame_ended().await;
+        // For one frame at most: where they follow each other without a pause a range goes beside the next one.
+        self.log.small_frame_ended().await;
         place
     }
 }

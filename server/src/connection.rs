@@ -8,7 +8,7 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
-    api::{self, Part, Refused, Reply, Request},
+    api::{self, Part, Refused, Request},
     connections::{Connection, Reservation},
     core::Core,
     large_produce::{self, LargeProduce},
@@ -109,8 +109,8 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
             Came::Buffered(place) => {
                 let bytes = &receiver.buffer[place];
                 let measured = core.counters.came(bytes, bytes.len(), receiver.came);
-                if let Some(appended) = api::append_one(&core, bytes, connection.peer, &mut receiver.last_topic) {
-                    outbox.put(Reply::One(appended), measured);
+                if let Some(reply) = api::append_one(&core, bytes, connection.peer, &mut receiver.last_topic) {
+                    outbox.put(reply, measured);
                     continue;
                 }
                 (Request { bytes: Bytes::copy_from_slice(bytes), batch: None }, measured)

@@ -167,7 +167,7 @@ impl Workload {
             }
             Id::W3 => {
                 let load = "--record-bytes 1024 --records 10 --partitions 8 --clients 4";
-                let measure = format!("end-to-end {load} --rate 50000 --consumers 4 --share --crc-every 16 --seconds {}", seconds(10.0, 60.0));
+                let measure = format!("end-to-end {load} --rate 50000 --consumers 4 --share --seconds {}", seconds(10.0, 60.0));
                 let case = case("steady", "50,000 records/s in 5,000 requests/s, 4 producers, 4 consumers", &measure, END_TO_END);
                 ("end to end at a fixed rate, 8 partitions, acks=all", format!("produce {load}"), vec![case])
             }

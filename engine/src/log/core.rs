@@ -90,8 +90,8 @@ pub(super) struct Core<D: Disk> {
     pub journal: RefCell<Option<JournalWriter<D>>>,
     pub journal_queue: RefCell<VecDeque<PartitionId>>,
     pub journal_signal: Signal,
-    /// The frame in flight.
-    pub frame: Course,
+    /// The frame in flight, if it is small and has small appends.
+    pub small_frame: Course,
     /// Small appends are in the frame in flight.
     pub small_appends_wait: Cell<bool>,
     /// What the journal lane has written.

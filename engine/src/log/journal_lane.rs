@@ -17,6 +17,9 @@ const ROOM_BYTES_MIN: usize = 16 << 10;
 /// What an entry needs beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
+/// What is read beside appends waits for frames of up to so many bytes: a range of 256 KiB for each lets it keep up with what they bring.
+const SMALL_FRAME_BYTES_MAX: usize = 64 << 10;
+
 /// Heads that only runs have asked for park what was idle for this long at least, in ms of the appends' clock.
 const PARK_AFTER_MS: i64 = 10_000;
 
@@ -55,10 +58,10 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             }
             // The end entries of runs are no reason to hold runs back.
             core.small_appends_wait.set(members.iter().any(|member| member.has_small_appends));
-            core.frame.begin();
-            let written = writer.frame(&items).await;
-            core.frame.end();
-            written?;
+            let is_small = core.small_appends_wait.get() && items.iter().map(Item::encoded_len).sum::<usize>() <= SMALL_FRAME_BYTES_MAX;
+            let under_way = is_small.then(|| core.small_frame.begin());
+            writer.frame(&items).await?;
+            drop(under_way);
             complete(core, &members);
         }
         if core.final_head.get() {

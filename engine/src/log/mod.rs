@@ -125,7 +125,7 @@ impl<D: Disk> Log<D> {
             journal: RefCell::new(Some(writer)),
             journal_queue: RefCell::default(),
             journal_signal: Signal::default(),
-            frame: Course::default(),
+            small_frame: Course::default(),
             small_appends_wait: Cell::new(false),
             bulk_queue: RefCell::default(),
             bulk_signal: Signal::default(),
@@ -185,10 +185,13 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Waits until the journal's frame that is in flight is durable, if there is one: what has time doesn't get between it and the
-    /// disk.
-    pub async fn frame_ended(&self) {
-        self.core.frame.ended().await;
+    /// Waits for the end of the journal's frame that is in flight, if it is a small one, with small appends that are waited for: what has
+    /// time does not get between it and the disk. Not for the frame behind it. Returns at once where the journal is elsewhere.
+    pub async fn small_frame_ended(&self) {
+        let config = &self.core.config;
+        if config.journal_dir.starts_with(&config.data_dir) {
+            self.core.small_frame.ended().await;
+        }
     }
 
     /// How long ago, in ms, something was appended, by the broker's clock.

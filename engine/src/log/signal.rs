@@ -78,16 +78,10 @@ pub struct Course {
 }
 
 impl Course {
-    /// It begins.
-    pub fn begin(&self) {
+    /// It begins, and ends when what is returned is dropped.
+    pub fn begin(&self) -> UnderWay<'_> {
         self.is_on.set(true);
-    }
-
-    /// It has ended.
-    pub fn end(&self) {
-        self.is_on.set(false);
-        self.ends.set(self.ends.get() + 1);
-        self.wakers.take().into_iter().for_each(Waker::wake);
+        UnderWay(self)
     }
 
     /// Waits for the end of what is under way, if anything is; not for what begins right behind it.
@@ -101,6 +95,19 @@ impl Course {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// A [`Course`] is under way.
+#[derive(Debug)]
+pub struct UnderWay<'a>(&'a Course);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Course { is_on, ends, wakers } = self.0;
+        is_on.set(false);
+        ends.set(ends.get() + 1);
+        wakers.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -140,5 +147,31 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.0.free.set(self.0.free.get() + 1);
         self.0.wakers.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        pin::{Pin, pin},
+        task::Context,
+    };
+
+    fn is_ready(future: Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn whoever_waits_for_an_end_does_not_wait_for_the_next_one() {
+        let course = Course::default();
+        assert!(is_ready(pin!(course.ended())), "nothing is under way");
+        let first = course.begin();
+        let mut waits = pin!(course.ended());
+        assert!(!is_ready(waits.as_mut()));
+        drop(first);
+        let _second = course.begin();
+        assert!(is_ready(waits), "the first one has ended");
+        assert!(!is_ready(pin!(course.ended())));
     }
 }

@@ -1,5 +1,5 @@
 //! Who waits for something of a core: for a partition to open, for room, for an append to be durable. Each of these futures
-//! may be dropped at any time; its guard then leaves nothing behind.
+//! may be dropped at any time, and then leaves nothing behind.
 
 use super::{
     closed,

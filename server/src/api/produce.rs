@@ -45,7 +45,7 @@ type Outcome = Result<(PartitionId, Appended), Failure>;
 
 /// Why a batch was not appended.
 pub(super) struct Failure {
-    error: ResponseError,
+    pub(super) error: ResponseError,
     message: Option<String>,
     leader: Option<Leader>,
 }

@@ -1,8 +1,7 @@
 //! A produce of one small batch, straight from the connection's buffer: what producers with little to send send most. Nothing
 //! of the request is copied but its batch, and nothing is decoded twice.
 //!
-//! It is the usual way ([`super::produce`]) without its generality: what has to be waited for, has an error or any other shape
-//! is left to that.
+//! It is the usual way ([`super::produce`]) without its generality: what has to be waited for or has any other shape is left to that.
 
 #![deny(clippy::disallowed_types)]
 
@@ -18,6 +17,7 @@ use crate::{
 use bytes::{BufMut, BytesMut};
 use engine::{disk::UringDisk, log::Durable};
 use kafka_protocol::{
+    ResponseError,
     messages::{ApiKey, TopicName, produce_response::TopicProduceResponse},
     protocol::StrBytes,
 };
@@ -44,8 +44,7 @@ pub struct OneAppend {
 
 /// What its answer says, if nothing goes wrong.
 struct Answer {
-    version: i16,
-    correlation_id: i32,
+    asked: Asked,
     topic: Topic,
     partition: i32,
     base_offset: i64,
@@ -61,17 +60,19 @@ enum Topic {
 
 /// Appends the batch of a request that has one and nothing else. `None`: the request goes the usual way, nothing was appended.
 /// `last_topic` is the name in the connection's last request: the next one shares it.
-pub fn append(core: &Rc<Core>, request: &[u8], peer: SocketAddr, last_topic: &mut Rc<str>) -> Option<OneAppend> {
+pub fn append(core: &Rc<Core>, request: &[u8], peer: SocketAddr, last_topic: &mut Rc<str>) -> Option<Reply> {
     let found = OneBatch::find(request)?;
     let batch = found.batch(request)?;
     let client = std::str::from_utf8(found.client_id.unwrap_or_default()).ok()?;
     if found.is_transactional || !matches!(found.acks, -1 | 1) || !core.log.admits(batch.len()) {
         return None;
     }
-    tracing::trace!(%peer, client, api = ?ApiKey::Produce, version = found.version, "request");
     let appended = produce::append(core, (found.version, client), found.topic, found.partition, Batch::Borrowed(batch), now_ms());
-    // Nothing has changed: the usual way will fail alike, and says so.
-    let (id, appended) = appended.ok()?;
+    if let Err(Failure { error: ResponseError::KafkaStorageError, .. }) = appended {
+        // Perhaps it is not open yet, and nothing has changed.
+        return None;
+    }
+    tracing::trace!(%peer, client, api = ?ApiKey::Produce, version = found.version, "request");
     let topic = match found.topic {
         TopicKey::Id(id) => Topic::Id(id),
         TopicKey::Name(name) => {
@@ -81,9 +82,13 @@ pub fn append(core: &Rc<Core>, request: &[u8], peer: SocketAddr, last_topic: &mu
             Topic::Name(Rc::clone(last_topic))
         }
     };
+    let asked = Asked { api: ApiKey::Produce, version: found.version, correlation_id: found.correlation_id };
+    let (id, appended) = match appended {
+        Ok(appended) => appended,
+        Err(failure) => return Some(failed(core, asked, &topic, found.partition, failure)),
+    };
     let answer = Answer {
-        version: found.version,
-        correlation_id: found.correlation_id,
+        asked,
         topic,
         partition: found.partition,
         base_offset: appended.base_offset,
@@ -91,7 +96,17 @@ pub fn append(core: &Rc<Core>, request: &[u8], peer: SocketAddr, last_topic: &mu
         log_start: appended.log_start,
     };
     let durable = core.log.durable_of(id, &appended);
-    Some(OneAppend { core: Rc::clone(core), answer, durable, is_durable: false })
+    Some(Reply::One(OneAppend { core: Rc::clone(core), answer, durable, is_durable: false }))
+}
+
+/// The answer of a batch that was not appended, or never becomes durable.
+fn failed(core: &Rc<Core>, asked: Asked, topic: &Topic, partition: i32, failure: Failure) -> Reply {
+    let topic = match topic {
+        Topic::Name(name) => TopicProduceResponse::default().with_name(TopicName(StrBytes::from_string(name.to_string()))),
+        Topic::Id(id) => TopicProduceResponse::default().with_topic_id(*id),
+    };
+    let (core, outcomes) = (Rc::clone(core), vec![(topic, vec![(partition, Err(failure))])]);
+    Reply::Later(Box::pin(async move { produce::answer(&core, asked, outcomes).await }))
 }
 
 impl OneAppend {
@@ -106,19 +121,11 @@ impl OneAppend {
                 self.is_durable = true;
                 Poll::Ready(None)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Some(self.failed(error.into()))),
+            Poll::Ready(Err(error)) => {
+                let Answer { asked, topic, partition, .. } = &self.answer;
+                Poll::Ready(Some(failed(&self.core, *asked, topic, *partition, error.into())))
+            }
         }
-    }
-
-    fn failed(&self, failure: Failure) -> Reply {
-        let Answer { version, correlation_id, partition, .. } = self.answer;
-        let topic = match &self.answer.topic {
-            Topic::Name(name) => TopicProduceResponse::default().with_name(TopicName(StrBytes::from_string(name.to_string()))),
-            Topic::Id(id) => TopicProduceResponse::default().with_topic_id(*id),
-        };
-        let outcomes = vec![(topic, vec![(partition, Err(failure))])];
-        let (core, asked) = (Rc::clone(&self.core), Asked { api: ApiKey::Produce, version, correlation_id });
-        Reply::Later(Box::pin(async move { produce::answer(&core, asked, outcomes).await }))
     }
 
     /// Writes the answer, its length first, once it is durable.
@@ -129,10 +136,11 @@ impl OneAppend {
 
 impl Answer {
     fn encode(&self, out: &mut BytesMut) {
-        let flexible = self.version >= FLEXIBLE;
+        let Asked { version, correlation_id, .. } = self.asked;
+        let flexible = version >= FLEXIBLE;
         let length_at = out.len();
         out.put_i32(0);
-        out.put_i32(self.correlation_id);
+        out.put_i32(correlation_id);
         if flexible {
             out.put_u8(0);
         }
@@ -153,10 +161,10 @@ impl Answer {
         out.put_i16(0);
         out.put_i64(self.base_offset);
         out.put_i64(self.log_append_time_ms);
-        if self.version >= LOG_START_SINCE {
+        if version >= LOG_START_SINCE {
             out.put_i64(self.log_start);
         }
-        if self.version >= RECORD_ERRORS_SINCE {
+        if version >= RECORD_ERRORS_SINCE {
             put_count(out, flexible, 0);
             // No message.
             if flexible {
@@ -223,8 +231,7 @@ mod tests {
                 let Ok(Reply::Whole(usual)) = encode_to(asked, &ProduceResponse::default().with_responses(vec![usual])) else {
                     panic!("version {version} can't be encoded");
                 };
-                let answer =
-                    Answer { version, correlation_id: 5, topic, partition: 7, base_offset: 1 << 40, log_append_time_ms: -1, log_start: 12 };
+                let answer = Answer { asked, topic, partition: 7, base_offset: 1 << 40, log_append_time_ms: -1, log_start: 12 };
                 let mut one = BytesMut::from(&b"before"[..]);
                 answer.encode(&mut one);
                 assert_eq!(one[6..], usual, "version {version}");

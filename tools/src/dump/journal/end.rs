@@ -4,7 +4,7 @@
 use crate::dump::read::{BATCH_BYTES_MAX, BytesAt, is_valid, resync};
 use anyhow::Result;
 use engine::{
-    batch::{Header, Scanner, Step, Stop},
+    batch::{HEADER_BYTES, Header, Scanner, Step, Stop},
     journal::{Ended, ended, is_front},
 };
 
@@ -46,6 +46,10 @@ fn is_damaged(file: &mut BytesAt, position: u64, stop: Stop, vouched: u64) -> Re
         Ended::Damaged => true,
         Ended::Unless(range) => {
             let length = (range.end - range.start) as usize;
+            // What fits is no front of anything, and there may be much behind it.
+            if Header::read(file.at(range.start, HEADER_BYTES)?).is_none_or(|header| header.size() <= length) {
+                return Ok(true);
+            }
             file.at(range.start, length)?.get(..length).is_none_or(|bytes| !is_front(bytes))
         }
     })

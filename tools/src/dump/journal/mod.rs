@@ -68,7 +68,7 @@ impl Journals {
             let owners = Owners::read(&home.data_dir, log_start, request, self)?;
             self.owners.borrow_mut().insert(home.data_dir.clone(), owners);
         }
-        Ok(self.owners.borrow().get(&home.data_dir).is_some_and(|owners| owners.is_of(mark, partition)))
+        self.owners.borrow().get(&home.data_dir).map_or(Ok(false), |owners| owners.is_of(mark, partition))
     }
 
     /// True if a partition that was not stopped cleanly is a copy whose journal is not here. A start can do nothing for it.

@@ -7,7 +7,7 @@ use crate::dump::{
     inputs::Listing,
     read::{Seen, small, walk},
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use engine::{
     ids::PartitionId,
     log::catalog_spec,
@@ -19,21 +19,28 @@ use uuid::Uuid;
 
 /// What the catalog of a data directory says, as its broker would read it now.
 #[derive(Debug, Default)]
-pub(super) struct Owners(BTreeMap<PartitionId, (String, Uuid)>);
+pub(super) struct Owners {
+    partitions: BTreeMap<PartitionId, (String, Uuid)>,
+    /// Damage of it: whatever it does not know may have stood there.
+    damage: Option<String>,
+}
 
 impl Owners {
     pub(super) fn read(data_dir: &Path, log_start: i64, request: &Request, journals: &Journals) -> Result<Owners> {
         let directory = data_dir.join(catalog_spec().directory);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut damage) = (Vec::new(), None);
         for base_offset in Listing::of(&directory)?.segments() {
             let log = directory.join(file_name(base_offset, FileKind::Log));
             let Opened { mut file, .. } = open(&log, base_offset, None, request, journals)?;
             walk(&mut file, 0, base_offset, |seen| {
-                if let Seen::Batch(batch) = seen
-                    && batch.wrong.is_none()
-                    && batch.header.last_offset() >= log_start
-                {
-                    bytes.extend_from_slice(batch.bytes);
+                match seen {
+                    Seen::Batch(batch) if batch.wrong.is_none() => {
+                        if batch.header.last_offset() >= log_start {
+                            bytes.extend_from_slice(batch.bytes);
+                        }
+                    }
+                    bad if bad.is_followed() => damage = Some(format!("{}, position {}", log.display(), bad.position())),
+                    _ => {}
                 }
                 Ok(true)
             })?;
@@ -44,18 +51,24 @@ impl Owners {
             let partitions: Vec<PartitionId> = topic.partitions.iter().map(|partition| partition.id).collect();
             partitions.into_iter().enumerate().map(move |(index, partition)| (partition, (format!("{name}-{index}"), id)))
         };
-        Ok(Owners(catalog.topics().flat_map(of_topic).collect()))
+        Ok(Owners { partitions: catalog.topics().flat_map(of_topic).collect(), damage })
     }
 
     pub(super) fn know(&self, partition: PartitionId) -> bool {
-        self.0.contains_key(&partition)
+        self.partitions.contains_key(&partition)
     }
 
     /// True if `directory` is that of the partition.
-    pub(super) fn is_of(&self, partition: PartitionId, directory: &Path) -> bool {
+    ///
+    /// # Errors
+    /// The partition isn't known, and the catalog is damaged.
+    pub(super) fn is_of(&self, partition: PartitionId, directory: &Path) -> Result<bool> {
+        if let Some(damage) = self.damage.as_ref().filter(|_| !self.know(partition)) {
+            bail!("the catalog, which would say whose directory this is, is damaged: {damage}");
+        }
         let metadata = small(&directory.join(PARTITION_METADATA)).unwrap_or_default();
         let id = std::str::from_utf8(&metadata).ok().and_then(|text| decode_metadata(text).ok());
         let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        self.0.get(&partition).is_some_and(|(name, topic)| path.ends_with(name) && id == Some(*topic))
+        Ok(self.partitions.get(&partition).is_some_and(|(name, topic)| path.ends_with(name) && id == Some(*topic)))
     }
 }
