@@ -9,7 +9,7 @@ use rustix::{
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::{Seek, Write},
+    io::{self, Read, Seek, Write},
     os::{
         fd::{AsRawFd, RawFd},
         linux::fs::MetadataExt,
@@ -23,6 +23,10 @@ use std::{
 pub const FILE: &str = ".lock";
 /// Where the kernel lists the locks of all processes.
 const LOCKS: &str = "/proc/locks";
+/// Bytes that are asked for at once: more than the kernel gives.
+const LOCKS_READ_BYTES: usize = 64 << 10;
+/// How often the list is looked at before nobody is said to have a lock: where it is longer than a page one may be missed.
+const LOOKS_MAX: usize = 3;
 /// How long the lock of a process that runs, or that can't be seen, is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The same for one that has ended: its I/O holds the lock until the kernel has finished it, and on a disk that is slow to flush
@@ -156,7 +160,20 @@ pub fn holder(data_dir: &Path) -> Option<Holder> {
     let lock = std::fs::metadata(data_dir.join(FILE)).ok()?;
     let device = lock.st_dev();
     let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), lock.ino());
-    holder_in(&std::fs::read_to_string(LOCKS).ok()?, &id, std::process::id())
+    (0..LOOKS_MAX).find_map(|_| holder_in(&locks().ok()?, &id, std::process::id()))
+}
+
+/// The kernel's list of locks. One read is one moment, of a page at most; between two of them locks come and go, and others may be
+/// skipped. So there is no small read, as `read_to_string` begins with.
+fn locks() -> io::Result<String> {
+    let mut file = File::open(LOCKS)?;
+    let (mut all, mut page) = (Vec::new(), vec![0; LOCKS_READ_BYTES]);
+    loop {
+        match file.read(&mut page)? {
+            0 => return Ok(String::from_utf8_lossy(&all).into_owned()),
+            read => all.extend_from_slice(&page[..read]),
+        }
+    }
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`
@@ -203,9 +220,21 @@ mod tests {
         while child.try_wait().expect("its state").is_none() && holder(directory.path()).is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let found = holder(directory.path());
+        // Others come and go meanwhile, in front of it in the list and behind it.
+        let others: Vec<_> = (0..20).map(|at| File::create(directory.path().join(at.to_string())).expect("created")).collect();
+        let ends = std::sync::mpsc::channel::<()>();
+        let churn = std::thread::spawn(move || {
+            while ends.1.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                others.iter().for_each(|other| flock(other, FlockOperation::LockExclusive).expect("locked"));
+                others.iter().for_each(|other| flock(other, FlockOperation::Unlock).expect("unlocked"));
+            }
+        });
+        let found: Vec<_> = (0..3_000).map(|_| holder(directory.path())).collect();
+        drop(ends.0);
+        churn.join().expect("ended");
         child.kill().and_then(|()| child.wait()).expect("killed");
-        assert_eq!(found, Some(Holder { pid }));
+        let missed = found.iter().filter(|found| **found != Some(Holder { pid })).count();
+        assert_eq!(missed, 0, "of {}", found.len());
     }
 
     #[test]
