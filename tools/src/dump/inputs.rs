@@ -20,8 +20,10 @@ use std::{
 /// How long a compacted segment of a running broker may take from its commit to its place. One that takes longer has failed, and
 /// waits for a start.
 const SWAP_WITHIN: Duration = Duration::from_secs(1);
+/// How long a moment between two swaps is waited for.
+const SWAPS_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked for meanwhile.
-const SWAP_POLL: Duration = Duration::from_millis(5);
+const SWAP_POLL: Duration = Duration::from_millis(1);
 
 /// Checkpoints of a data directory, all in one format of Kafka's.
 const OFFSET_CHECKPOINTS: [&str; 4] = [CLEANER_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT, REPLICATION_CHECKPOINT];
@@ -78,13 +80,14 @@ impl Listing {
     /// Of a partition that a broker is compacting it is a moment at which no segment is being replaced: between the removal of those
     /// that were merged and the renaming of the one that has their batches, these are in no segment.
     pub(crate) fn of(path: &Path) -> Result<Listing> {
-        let until = Instant::now() + SWAP_WITHIN;
+        let until = Instant::now() + SWAPS_WITHIN;
         let mut entries = entries(path)?;
         while entries.iter().any(|entry| is_on_its_way(entry)) && Instant::now() < until && Home::of(path).holder.is_some() {
             std::thread::sleep(SWAP_POLL);
             entries = self::entries(path)?;
         }
-        let files: Vec<PathBuf> = entries.iter().filter(|entry| entry.is_file() && Known::of(entry).is_some()).cloned().collect();
+        // One that is gone by now stays: whoever comes to it looks for what it held.
+        let files: Vec<PathBuf> = entries.iter().filter(|entry| !entry.is_dir() && Known::of(entry).is_some()).cloned().collect();
         let below = |entry: &&PathBuf| entry.is_dir() && (is_partition(entry) || superblock_path(entry).is_file());
         let directories: Vec<PathBuf> = entries.iter().filter(below).cloned().collect();
         Ok(Listing { files, directories })
