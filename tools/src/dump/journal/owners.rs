@@ -33,14 +33,14 @@ impl Owners {
             let log = directory.join(file_name(base_offset, FileKind::Log));
             let Opened { mut file, .. } = open(&log, base_offset, None, request, journals)?;
             walk(&mut file, 0, base_offset, |seen| {
-                match seen {
-                    Seen::Batch(batch) if batch.wrong.is_none() => {
-                        if batch.header.last_offset() >= log_start {
-                            bytes.extend_from_slice(batch.bytes);
-                        }
-                    }
-                    bad if bad.is_followed() => damage = Some(format!("{}, position {}", log.display(), bad.position())),
-                    _ => {}
+                if seen.is_bad() && seen.is_followed() {
+                    damage = Some(format!("{}, position {}", log.display(), seen.position()));
+                }
+                if let Seen::Batch(batch) = seen
+                    && batch.wrong.is_none()
+                    && batch.header.last_offset() >= log_start
+                {
+                    bytes.extend_from_slice(batch.bytes);
                 }
                 Ok(true)
             })?;
