@@ -57,7 +57,12 @@ pub fn run(args: &Produce) -> Result<()> {
     let mut report = Report::new("produce", seconds, &meter, &cost, verified);
     report.load = Some(Shape::new(&load, topic.leaders.len(), &meter.counts));
     report.requests_unsent = unsent.filter(|_| load.pace != Pace::Closed);
-    report.print(args.common.json)
+    report.print(args.common.json)?;
+    if !args.common.json {
+        let gb = meter.counts.bytes as f64 / 1e9;
+        println!("\nTopic {} keeps what was written, {gb:.1} GB in the measured time: delete it when you are done (--gb-max ends a run sooner).", topic.name);
+    }
+    Ok(())
 }
 
 /// One turn of the producers, with its acks in the ledger and its times in the meter.

@@ -299,10 +299,13 @@ impl Report {
         );
         let Verified { batches_acked, batches_received, batches_matched, crc_every } = &self.verified;
         let matched = batches_matched.map_or_else(String::new, |matched| format!(", {matched} matched"));
-        println!(
-            "{:<24}{batches_acked:>14} batches acked, {batches_received} received{matched}, checksum of every {crc_every}",
-            "verified"
-        );
+        let received = match (batches_received, crc_every) {
+            (0, _) => String::new(),
+            (received, 0) => format!(", {received} received{matched}, no checksums"),
+            (received, 1) => format!(", {received} received{matched}, each one's checksum"),
+            (received, every) => format!(", {received} received{matched}, the checksum of every {every}th"),
+        };
+        println!("{:<24}{batches_acked:>14} batches acked{received}", "verified");
         Ok(())
     }
 }

@@ -268,3 +268,36 @@ fn a_damaged_batch_is_counted_at_every_read_and_named_in_the_log_once() {
     let [line] = named[..] else { panic!("{said}") };
     assert!(line.contains("is corrupt at byte 0") && line.contains("segment-dump --verify"), "{line}");
 }
+
+#[test]
+fn what_retention_and_compaction_do_is_counted() {
+    let data = data_dir();
+    let config = data.path().join("thalweg.toml");
+    let text = "'log.cleanup.policy' = 'compact'\n'log.segment.bytes' = 1048576\n'log.cleaner.min.cleanable.ratio' = 0.01\n";
+    std::fs::write(&config, text).unwrap();
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let mut broker = Broker::start_in(data, &options);
+    let mut client = broker.connect();
+    client.topic("compacted");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    // Each supersedes the one before, and they fill more than two segments.
+    let batch = BatchBuilder::new().record(now, Some(b"key"), Some(&[b'v'; 100_000])).build();
+    for count in 0..30 {
+        assert_eq!(produced(&client.call(PRODUCE, 7, &produce("compacted", 0, -1, &batch))), (0, count));
+    }
+    let began = Instant::now();
+    let samples = loop {
+        let samples = scrape(&broker);
+        if samples[r#"thalweg_compaction_rounds_total{core="0"}"#] > 0.0 {
+            break samples;
+        }
+        assert!(began.elapsed() < HANGS, "nothing is compacted");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let of = |name: &str| samples[&format!(r#"thalweg_{name}_total{{core="0"}}"#)];
+    assert!(of("compaction_replaced_bytes") > 1e6 && of("compaction_written_bytes") < 3e5, "{samples:?}");
+    assert!(of("compaction_records_removed") > 5.0 && of("keeping_failures") == 0.0, "{samples:?}");
+    let by_age = samples.get(r#"thalweg_retention_bytes_total{core="0",why="retention.ms"}"#);
+    assert_eq!((by_age, of("retention_segments")), (Some(&0.0), 0.0));
+    broker.stop();
+}

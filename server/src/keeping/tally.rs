@@ -33,13 +33,15 @@ pub struct Tally {
 #[derive(Default)]
 pub struct Tallies {
     of: RefCell<BTreeMap<PartitionId, Tally>>,
+    /// Of all partitions together, also those that are no more.
+    all: RefCell<Tally>,
     round: RefCell<Option<(PartitionId, Progress, u64)>>,
 }
 
 impl Tallies {
     /// Takes in what the log tells.
     pub fn note(&self, event: &KeepEvent) {
-        let mut of = self.of.borrow_mut();
+        let (mut of, mut all) = (self.of.borrow_mut(), self.all.borrow_mut());
         match event {
             KeepEvent::Condemned { partition, base_offset, why, .. } => {
                 of.entry(*partition).or_default().condemned.insert(*base_offset, *why);
@@ -51,26 +53,37 @@ impl Tallies {
                     Some(Why::Size) => 1,
                     Some(Why::LogStart) | None => 2,
                 };
-                tally.segments += 1;
-                tally.by[reason] += *bytes as i64;
+                for tally in [tally, &mut all] {
+                    tally.segments += 1;
+                    tally.by[reason] += *bytes as i64;
+                }
             }
             KeepEvent::Replaced { partition, group } => {
-                let tally = of.entry(*partition).or_default();
-                tally.compacted.0 += group.bytes_before as i64;
-                tally.compacted.1 += group.bytes as i64;
+                for tally in [of.entry(*partition).or_default(), &mut all] {
+                    tally.compacted.0 += group.bytes_before as i64;
+                    tally.compacted.1 += group.bytes as i64;
+                }
             }
             KeepEvent::Compacted { partition, cleaned } => {
-                let tally = of.entry(*partition).or_default();
-                tally.rounds += 1;
-                tally.records += cleaned.gone.total() as i64;
+                for tally in [of.entry(*partition).or_default(), &mut all] {
+                    tally.rounds += 1;
+                    tally.records += cleaned.gone.total() as i64;
+                }
             }
             KeepEvent::Failed { partition, what } => {
-                let tally = of.entry(*partition).or_default();
-                tally.failures += 1;
-                tally.last_failure = Some(what.clone());
+                for tally in [of.entry(*partition).or_default(), &mut all] {
+                    tally.failures += 1;
+                    tally.last_failure = Some(what.clone());
+                }
             }
             KeepEvent::Rolled { .. } => {}
         }
+    }
+
+    /// What was done of all partitions together.
+    #[must_use]
+    pub fn all(&self) -> Tally {
+        self.all.borrow().clone()
     }
 
     /// What was done of a partition.

@@ -99,6 +99,14 @@ families! {
     OFFLINE "thalweg_offline_partitions" Gauge ["core"] "Partitions that take no appends until the next start: a write of theirs failed, or they can't be opened.";
     CORRUPT_READS "thalweg_corrupt_reads_total" Counter [] "Fetches that found a corrupt batch on disk.";
 
+    KEEP_SEGMENTS "thalweg_retention_segments_total" Counter ["core"] "Segments that retention and DeleteRecords have removed.";
+    KEEP_BYTES "thalweg_retention_bytes_total" Counter ["core" "why"] "Bytes of their logs: by retention.ms, by retention.bytes, or below the log start offset.";
+    COMPACTION_ROUNDS "thalweg_compaction_rounds_total" Counter ["core"] "Rounds of compaction that have come to their end.";
+    COMPACTION_BYTES_IN "thalweg_compaction_replaced_bytes_total" Counter ["core"] "Bytes of logs that compaction has replaced.";
+    COMPACTION_BYTES_OUT "thalweg_compaction_written_bytes_total" Counter ["core"] "Bytes of those in their place.";
+    COMPACTION_RECORDS "thalweg_compaction_records_removed_total" Counter ["core"] "Records that went.";
+    KEEP_FAILURES "thalweg_keeping_failures_total" Counter ["core"] "What retention and compaction could not do. It is tried again; the log says of which partition, and why.";
+
     GROUPS "thalweg_groups" Gauge ["core"] "Groups that the core coordinates.";
     GROUPS_MAX "thalweg_groups_max" Gauge ["core"] "Their bound.";
     COMMITTED "thalweg_committed_offsets" Gauge ["core"] "Committed offsets of its groups.";

@@ -7,7 +7,10 @@ use super::{
     snapshot::{CoreSnapshot, PartitionRow},
     text::Text,
 };
-use crate::api::{self, APIS};
+use crate::{
+    api::{self, APIS},
+    keeping::Tally,
+};
 use engine::{
     log::Use,
     measure::{LaneStats, TrafficStats},
@@ -101,6 +104,24 @@ fn of_core(text: &mut Text, name: &str, core: &CoreSnapshot) {
         text.put(&f::LANE_BYTES, &[("core", name), ("lane", lane)], stats.bytes);
     }
     text.put(&f::CORE_CPU, &[("core", name)], core.cpu_seconds);
+    kept(text, name, &core.kept);
+}
+
+fn kept(text: &mut Text, name: &str, kept: &Tally) {
+    let counts: [(&'static Family, i64); 6] = [
+        (&f::KEEP_SEGMENTS, kept.segments),
+        (&f::COMPACTION_ROUNDS, kept.rounds),
+        (&f::COMPACTION_BYTES_IN, kept.compacted.0),
+        (&f::COMPACTION_BYTES_OUT, kept.compacted.1),
+        (&f::COMPACTION_RECORDS, kept.records),
+        (&f::KEEP_FAILURES, kept.failures),
+    ];
+    for (family, count) in counts {
+        text.put(family, &[("core", name)], count);
+    }
+    for (why, bytes) in ["retention.ms", "retention.bytes", "log start offset"].into_iter().zip(kept.by) {
+        text.put(&f::KEEP_BYTES, &[("core", name), ("why", why)], bytes);
+    }
 }
 
 fn producers(text: &mut Text, scrape: &Scrape) {

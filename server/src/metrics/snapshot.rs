@@ -7,6 +7,7 @@ use crate::{
     connections::{PINNED_BYTES_MAX, RECEIVING_BYTES_MAX},
     core::Core,
     groups::coordinator::{self, COMMITTED_MAX, GROUPS_MAX, METADATA_BYTES_MAX, Usage},
+    keeping::Tally,
 };
 use engine::{
     log::{LogStats, PartitionStats, Use},
@@ -42,6 +43,8 @@ pub struct CoreSnapshot {
     pub group_metadata: Use,
     /// `group.max.size`.
     pub group_members_max: u64,
+    /// What retention and compaction have done.
+    pub kept: Tally,
 }
 
 fn of(used: usize, max: usize) -> Use {
@@ -65,6 +68,7 @@ pub fn take(core: &Core) -> CoreSnapshot {
         committed: of(committed, COMMITTED_MAX),
         group_metadata: of(metadata_bytes, METADATA_BYTES_MAX),
         group_members_max: core.settings.group_members_max as u64,
+        kept: core.tallies.all(),
     }
 }
 

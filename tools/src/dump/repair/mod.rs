@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use engine::segment::{EpochStart, FileKind, encode_epochs, file_name, removed_paths};
 use server::lock::Lock;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufRead, Write},
     ops::Range,
@@ -64,9 +64,15 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
         fixable.iter().try_for_each(|finding| finding.print(&mut printer))?;
         out.flush()?;
         if !(yes || asked(directory)?) {
+            Printer::new(&request.look, out).note(None, &format!("{}: nothing was changed", directory.display()))?;
             return Ok(());
         }
+        let kept_before = all_kept(directory)?;
         apply(directory, &fixable)?;
+        let mut printer = Printer::new(&request.look, out);
+        for path in all_kept(directory)?.difference(&kept_before) {
+            printer.note(None, &format!("kept beside: {}", path.display()))?;
+        }
         before = fixable;
     }
     Ok(())
@@ -110,6 +116,14 @@ fn aside(path: &Path) -> Result<()> {
 /// A place for what is taken out of a file, one that is free.
 fn kept(path: &Path, range: Option<Range<u64>>) -> PathBuf {
     removed_paths(path, range).find(|path| !path.exists()).expect("numbers don't end")
+}
+
+/// What repairs have kept in a directory.
+fn all_kept(directory: &Path) -> Result<BTreeSet<PathBuf>> {
+    let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>());
+    let mut all: BTreeSet<PathBuf> = entries.with_context(|| format!("can't list {}", directory.display()))?;
+    all.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".removed")));
+    Ok(all)
 }
 
 /// Replaces a file's content durably. What it was is kept beside.

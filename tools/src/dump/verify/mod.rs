@@ -79,7 +79,7 @@ fn print_totals(totals: &Totals, findings: usize, worst: Outcome, out: &mut Prin
     }
     let gaps = match totals.offsets_missing {
         0 => String::new(),
-        count => format!("; {count} offsets are missing between batches"),
+        count => format!("; {count} offsets are missing between batches, or in front of a segment's first one"),
     };
     let text = format!(
         "{verdict}: {findings} findings in {} partitions, {} segments, {} batches, {}{gaps}",
