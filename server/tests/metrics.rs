@@ -273,7 +273,7 @@ fn a_damaged_batch_is_counted_at_every_read_and_named_in_the_log_once() {
 fn what_retention_and_compaction_do_is_counted() {
     let data = data_dir();
     let config = data.path().join("thalweg.toml");
-    let text = "'log.cleanup.policy' = 'compact'\n'log.segment.bytes' = 1048576\n'log.cleaner.min.cleanable.ratio' = 0.01\n";
+    let text = "log.cleanup.policy = 'compact'\nlog.segment.bytes = 1048576\nlog.cleaner.min.cleanable.ratio = 0.01\n";
     std::fs::write(&config, text).unwrap();
     let options = ["--cores", "1", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config", config.to_str().unwrap()];
     let mut broker = Broker::start_in(data, &options);
