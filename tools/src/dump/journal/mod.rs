@@ -135,15 +135,15 @@ impl LogEnd {
 /// Opens the log of a segment as its broker would serve it: to be read here and there, or, with `ahead`, from a position on to its
 /// end.
 pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &Request, journals: &Journals) -> Result<Opened> {
-    let plain = |unknown, end| {
-        let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
-        Ok(Opened { file, unknown, end })
-    };
     let partition = log.parent().unwrap_or(log);
     let home = Home::of(partition);
+    let is_live = home.holder.is_some();
+    let plain = |unknown, end| {
+        let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from, is_live))?;
+        Ok(Opened { file, unknown, end })
+    };
     let directory = journal_dir(&home, request);
     let Some(mark) = home.mark else { return plain(None, LogEnd::Plain) };
-    let is_live = home.holder.is_some();
     if !is_live && (home.clean || is_clean(&home, request)) {
         return plain(None, LogEnd::Plain);
     }
@@ -163,7 +163,7 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
             Ok(None) => return plain(None, LogEnd::Plain),
             Err(error) => return unread(error),
         };
-        let raw = BytesAt::open(log)?;
+        let raw = BytesAt::open(log)?.beside_writes(is_live);
         match look(&journal, mark, |origin, journaled| (origin.clone(), Part::of(journaled, base_offset, raw.size()))) {
             Ok(Some((origin, part))) if origin == before => {
                 let Some(part) = part else { return plain(None, LogEnd::Plain) };

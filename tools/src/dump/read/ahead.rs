@@ -34,9 +34,9 @@ struct Reader {
 }
 
 impl Ahead {
-    /// Begins to read at `position`, the beginning of a block, up to `end`.
-    pub(super) fn start(path: &Path, position: u64, end: u64) -> Ahead {
-        let readers = std::array::from_fn(|turn| Reader::start(path, position + (turn * CHUNK_BYTES) as u64, end));
+    /// Begins to read at `position`, the beginning of a block, up to `end`; `gently` beside a broker that writes.
+    pub(super) fn start(path: &Path, position: u64, end: u64, gently: bool) -> Ahead {
+        let readers = std::array::from_fn(|turn| Reader::start(path, position + (turn * CHUNK_BYTES) as u64, end, gently));
         Ahead { readers, turn: 0 }
     }
 
@@ -58,12 +58,13 @@ impl Ahead {
 }
 
 impl Reader {
-    fn start(path: &Path, position: u64, end: u64) -> Reader {
+    fn start(path: &Path, position: u64, end: u64, gently: bool) -> Reader {
         let (send, chunks) = sync_channel(CHUNKS_WAITING_MAX);
         let (spent, free) = channel();
         let path = path.to_owned();
         std::thread::spawn(move || {
-            if let Err(error) = read(&path, position, end, &send, &free) {
+            let file = Direct::open(&path).map(|file| if gently { file.gently() } else { file });
+            if let Err(error) = file.and_then(|file| read(file, position, end, &send, &free)) {
                 // Whoever doesn't listen any more doesn't need it.
                 let _ = send.send(Err(error));
             }
@@ -72,8 +73,7 @@ impl Reader {
     }
 }
 
-fn read(path: &Path, mut position: u64, end: u64, send: &SyncSender<io::Result<Chunk>>, free: &Receiver<Chunk>) -> io::Result<()> {
-    let mut file = Direct::open(path)?;
+fn read(mut file: Direct, mut position: u64, end: u64, send: &SyncSender<io::Result<Chunk>>, free: &Receiver<Chunk>) -> io::Result<()> {
     while position < end {
         let wanted = (end - position).min(CHUNK_BYTES as u64) as usize;
         let chunk = free.try_recv().unwrap_or_default().emptied(HEADROOM_BYTES, CHUNK_BYTES);

@@ -11,6 +11,8 @@ use std::{
 
 /// Direct reads begin, end and lie in memory on multiples of this, in bytes.
 const ALIGNMENT: usize = BLOCK as usize;
+/// What is asked for at once, in bytes, of a disk that a broker is writing to: its flushes wait behind it.
+const PIECE_BYTES_GENTLY: usize = 256 << 10;
 
 /// Bytes of a file in the middle of a buffer.
 #[derive(Debug, Default)]
@@ -58,6 +60,8 @@ pub(crate) struct Direct {
     path: PathBuf,
     file: File,
     is_direct: bool,
+    /// What is asked for at once at most, in bytes: whole blocks.
+    piece_bytes: usize,
 }
 
 impl Direct {
@@ -72,7 +76,12 @@ impl Direct {
             Ok(file) => (file, true),
             Err(_) => (File::open(path)?, false),
         };
-        Ok(Direct { path: path.to_owned(), file, is_direct })
+        Ok(Direct { path: path.to_owned(), file, is_direct, piece_bytes: usize::MAX / 2 })
+    }
+
+    /// The same in small pieces, beside a broker that writes.
+    pub(super) fn gently(self) -> Direct {
+        Direct { piece_bytes: PIECE_BYTES_GENTLY, ..self }
     }
 
     /// The `length` bytes from `position` on, the beginning of a block; fewer at the file's end. There is `headroom` before them.
@@ -87,6 +96,7 @@ impl Direct {
             let at = chunk.from + filled;
             // A direct read is of whole blocks, also where the file ends within one.
             let until = if self.is_direct { chunk.from + length.next_multiple_of(ALIGNMENT) } else { chunk.from + length };
+            let until = until.min(at + self.piece_bytes);
             match self.file.read_at(&mut chunk.buffer[at..until], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,

@@ -28,6 +28,8 @@ pub struct BytesAt {
     window: Vec<u8>,
     window_at: u64,
     ahead: Option<(Ahead, Chunk, u64)>,
+    /// A broker writes to the disk: what is read ahead is read in small pieces.
+    gently: bool,
     /// Behind the last byte that is not zero, once somebody has asked: finding it anew for each of many damages takes hours.
     content_end: Option<u64>,
     laid: Option<Laid>,
@@ -50,18 +52,24 @@ impl BytesAt {
     pub fn open(path: &Path) -> Result<BytesAt> {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
         let size = file.metadata().with_context(|| format!("can't look at {}", path.display()))?.len();
-        Ok(BytesAt { file, path: path.to_owned(), size, window: Vec::new(), window_at: 0, ahead: None, content_end: None, laid: None })
+        let path = path.to_owned();
+        Ok(BytesAt { file, path, size, window: Vec::new(), window_at: 0, ahead: None, gently: false, content_end: None, laid: None })
     }
 
-    /// Opens a file, to be read from `position` on to its end, fast and past the page cache.
+    /// Opens a file, to be read from `position` on to its end, fast and past the page cache; `gently` beside a broker that writes.
     ///
     /// # Errors
     /// The file system's, with the path.
-    pub fn open_ahead(path: &Path, position: u64) -> Result<BytesAt> {
-        let mut file = BytesAt::open(path)?;
+    pub fn open_ahead(path: &Path, position: u64, gently: bool) -> Result<BytesAt> {
+        let mut file = BytesAt::open(path)?.beside_writes(gently);
         let from = Direct::floor(position);
-        file.ahead = Some((Ahead::start(path, from, file.size), Chunk::default(), from));
+        file.ahead = Some((Ahead::start(path, from, file.size, gently), Chunk::default(), from));
         Ok(file)
+    }
+
+    /// The same; what is read ahead is read in small pieces if a broker `writes` to the disk.
+    pub(crate) fn beside_writes(self, writes: bool) -> BytesAt {
+        BytesAt { gently: writes, ..self }
     }
 
     /// Its first `size` bytes with what a journal has of them laid over: the image of a segment.
@@ -76,7 +84,7 @@ impl BytesAt {
         (self.size, self.content_end) = (end, Some(end));
         if let (Some(from), Some(laid)) = (ahead.map(Direct::floor), &self.laid) {
             let until = Direct::floor(laid.overlay.begin().min(end).min(laid.file_bytes));
-            self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until), Chunk::default(), from));
+            self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until, self.gently), Chunk::default(), from));
         }
     }
 
