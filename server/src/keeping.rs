@@ -12,7 +12,7 @@ pub use tally::{Tallies, Tally};
 use crate::{controller::now_ms, core::Core};
 use anyhow::Context;
 use engine::{
-    compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES},
+    compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress},
     disk::UringDisk,
 };
 use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
@@ -25,6 +25,10 @@ const PAUSE_MS: u64 = 200;
 const SLEEP_MS_MAX: i64 = 3_600_000;
 /// Jobs that wait for the thread: one for each core at most.
 const JOBS_MAX: usize = 1_024;
+/// How often a round that is out is told whether there are producers, in ms.
+const WATCH_MS: u64 = 100;
+/// For so long after the last append producers are taken to go on, in ms.
+const PRODUCERS_MS: i64 = 200;
 /// The priority of the thread: the lowest.
 const NICE: i32 = 19;
 /// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
@@ -153,16 +157,33 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
         };
         core.tallies.round_begins(&job);
         let install = async |group: Group| core.log.install_cleaned(&job, &group).await;
-        let Some(result) = cleaner.run(job.clone(), install).await else { return };
+        let cleaned = tokio::select! {
+            cleaned = cleaner.run(job.clone(), install) => cleaned,
+            () = watch(&core, &job.progress) => unreachable!("it watches until the round has come back"),
+        };
+        let Some(result) = cleaned else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
         core.tallies.round_ends();
+    }
+}
+
+/// Has a round read gently while there are producers, of whatever core: all have the same disk.
+async fn watch(core: &Rc<Core>, progress: &Progress) {
+    loop {
+        let mut is_busy = false;
+        for index in 0..core.settings.nodes.len() {
+            let ago = core.ask(index, |core| async move { core.log.appended_ms_ago(now_ms()) }).await;
+            is_busy |= ago.is_ok_and(|ago_ms| ago_ms < PRODUCERS_MS);
+        }
+        progress.read_gently(is_busy);
+        tokio::time::sleep(Duration::from_millis(WATCH_MS)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::{compaction::Progress, partition::PartitionId};
+    use engine::partition::PartitionId;
     use std::collections::BTreeMap;
 
     fn job(directory: &str) -> Job {

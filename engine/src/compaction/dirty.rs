@@ -62,7 +62,7 @@ impl Dirty {
         let mut transactions = Transactions::new(aborted);
         let next = |index: usize| job.segments.get(index + 1).map_or(job.end, |next| next.base_offset);
         for (index, segment) in job.segments.iter().enumerate().filter(|(index, _)| next(*index) > job.first_dirty) {
-            let mut source = Batches::open(disk, &job.directory, segment, Vec::new()).await?;
+            let mut source = Batches::open(disk, &job.directory, segment, Vec::new(), &job.progress).await?;
             let mut parts = Parts::of(segment);
             while let Some(header) = source.next().await? {
                 job.progress.add(header.size());

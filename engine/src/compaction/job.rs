@@ -70,7 +70,7 @@ pub struct Job {
     pub keys_max: usize,
     /// The secret of its hashes: random.
     pub secret: (u64, u64),
-    /// Bytes of log that it has read so far, of [`Job::bytes_to_read`], for whoever watches.
+    /// Bytes of log that it has read so far, of [`Job::bytes_to_read`], for whoever watches, and says whether it is to read gently.
     pub progress: Progress,
 }
 
@@ -207,7 +207,7 @@ impl Job {
         };
         let mut still_aborted = Vec::new();
         for segment in group {
-            let mut source = Batches::open(disk, &self.directory, segment, dirty.passes(segment, filter)).await?;
+            let mut source = Batches::open(disk, &self.directory, segment, dirty.passes(segment, filter), &self.progress).await?;
             let mut seen = 0;
             loop {
                 let front = source.stream.position();
@@ -269,7 +269,7 @@ impl Job {
     /// A new segment that begins with what is in front of `end`, in bytes, of this one.
     async fn copy<D: Disk>(&self, disk: &D, segment: &Source, end: u64) -> Result<Writer<D>, CleanError> {
         let mut writer = Writer::create(disk, &self.scratch, segment.base_offset).await?;
-        let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }, Vec::new()).await?;
+        let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }, Vec::new(), &self.progress).await?;
         while let Some(header) = source.next().await? {
             writer.push(&header, source.batch(&header).await?).await?;
         }

@@ -1,6 +1,9 @@
 //! A sealed segment as a job sees it, and its batches.
 
-use super::job::{CleanError, at};
+use super::{
+    job::{CleanError, at},
+    progress::Progress,
+};
 use crate::{
     batch::{Header, Stop},
     disk::Disk,
@@ -35,10 +38,12 @@ pub(super) struct Batches<D: Disk> {
 }
 
 impl<D: Disk> Batches<D> {
-    /// Those of the segment, but for those in `passes`.
-    pub async fn open(disk: &D, directory: &Path, source: &Source, passes: Vec<Pass>) -> Result<Batches<D>, CleanError> {
+    /// Those of the segment, but for those in `passes`, read as `progress` says.
+    pub async fn open(disk: &D, directory: &Path, source: &Source, passes: Vec<Pass>, progress: &Progress) -> Result<Batches<D>, CleanError> {
         let path = log_path(directory, source.base_offset);
         let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes, passes).await.map_err(at(&path))?;
+        let progress = progress.clone();
+        let stream = stream.gently_when(move || progress.is_gentle());
         Ok(Batches { path, stream, position: 0 })
     }
 

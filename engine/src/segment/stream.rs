@@ -3,7 +3,7 @@
 
 use crate::{
     batch::{Header, Scanner, Step, Stop, crc},
-    disk::{BLOCK, Disk, Open, Slice, begin},
+    disk::{BLOCK, Chunk, Disk, Open, Slice, begin},
 };
 use futures_util::future::LocalBoxFuture;
 use std::{collections::VecDeque, io, path::Path};
@@ -12,6 +12,8 @@ use std::{collections::VecDeque, io, path::Path};
 pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
 /// Windows that are read ahead.
 const WINDOWS_AHEAD: usize = 2;
+/// What is read at once, in bytes, where others wait for the disk; then one window is read ahead.
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// A part of a segment that is passed over, unread: whole batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub struct BatchStream<D: Disk> {
     /// Where the next window to be asked for begins.
     asked: u64,
     ahead: VecDeque<Asked>,
+    gently: Box<dyn Fn() -> bool>,
     window: Option<Slice>,
     window_at: u64,
     /// The front of what lies across windows, from `joined_at` on.
@@ -66,11 +69,18 @@ impl<D: Disk> BatchStream<D> {
             passed: 0,
             asked: 0,
             ahead: VecDeque::new(),
+            gently: Box::new(|| false),
             window: None,
             window_at: 0,
             joined: Vec::new(),
             joined_at: 0,
         })
+    }
+
+    /// While this is true, windows are read in small pieces, one after the other: others wait for the disk.
+    #[must_use]
+    pub fn gently_when(self, gently: impl Fn() -> bool + 'static) -> BatchStream<D> {
+        BatchStream { gently: Box::new(gently), ..self }
     }
 
     /// Where the next batch begins.
@@ -183,7 +193,8 @@ impl<D: Disk> BatchStream<D> {
     /// Has more windows read.
     async fn ask(&mut self) {
         let had = self.ahead.len();
-        while self.ahead.len() < WINDOWS_AHEAD && self.asked < self.end {
+        let (windows_max, piece_bytes) = if (self.gently)() { (1, PIECE_BYTES) } else { (WINDOWS_AHEAD, WINDOW_BYTES) };
+        while self.ahead.len() < windows_max && self.asked < self.end {
             let at = self.asked;
             if let Some(pass) = self.passes.iter().find(|pass| pass.from <= at && (at + WINDOW_BYTES).min(self.end) <= pass.to) {
                 self.asked = self.window_behind(pass);
@@ -191,7 +202,7 @@ impl<D: Disk> BatchStream<D> {
             }
             let bytes = (self.end - at).next_multiple_of(BLOCK).min(WINDOW_BYTES);
             let (disk, file) = (self.disk.clone(), self.file.clone());
-            let window = begin(async move { disk.read(&file, at, bytes as usize).await }).await;
+            let window = begin(async move { read(&disk, &file, at, bytes, piece_bytes).await }).await;
             self.ahead.push_back(Asked { at, bytes, window });
             self.asked += bytes;
         }
@@ -200,6 +211,25 @@ impl<D: Disk> BatchStream<D> {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Reads `bytes` from `at` on, at most `piece_bytes` at once; fewer at the file's end.
+async fn read<D: Disk>(disk: &D, file: &D::File, at: u64, bytes: u64, piece_bytes: u64) -> io::Result<Slice> {
+    if bytes <= piece_bytes {
+        return disk.read(file, at, bytes as usize).await;
+    }
+    let window = Chunk::new(bytes as usize);
+    let mut read = 0;
+    while read < bytes {
+        let wanted = piece_bytes.min(bytes - read);
+        let piece = disk.read(file, at + read, wanted as usize).await?;
+        window.append(&piece);
+        read += piece.len() as u64;
+        if (piece.len() as u64) < wanted {
+            break;
+        }
+    }
+    Ok(window.slice(0, read as usize))
 }
 
 /// What is in memory from `at` on.

@@ -196,6 +196,12 @@ impl Home {
     }
 }
 
+/// True if a broker runs on the data directory that this is, or lies in.
+pub(crate) fn is_live(path: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().take(3).any(|directory| lock::holder(directory).is_some())
+}
+
 /// The entries before the zeros at the end: a broker that did not stop cleanly leaves indexes longer than what they hold.
 fn trimmed(bytes: &[u8], entry: usize) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last + 1).next_multiple_of(entry));

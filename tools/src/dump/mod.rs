@@ -107,6 +107,9 @@ impl Outcome {
     }
 }
 
+/// The priority beside a running broker: the lowest.
+const NICE_BESIDE_A_BROKER: i32 = 19;
+
 /// Does what `request` asks for.
 ///
 /// # Errors
@@ -116,6 +119,10 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     for path in &request.paths {
         // Before its name says what it is.
         std::fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
+        if inputs::is_live(path) {
+            // Of this thread and those that it starts; it may be the lowest already.
+            let _ = rustix::process::setpriority_process(None, NICE_BESIDE_A_BROKER);
+        }
         let found = match request.mode {
             Mode::Print => show::print(path, request, &journals, out)?,
             Mode::Summary => summary::print(path, request, &journals, out)?,

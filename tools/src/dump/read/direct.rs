@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// Direct reads begin, end and lie in memory on multiples of this, in bytes.
@@ -94,6 +95,7 @@ impl Direct {
         let mut filled = 0;
         while filled < length {
             let at = chunk.from + filled;
+            let began = Instant::now();
             // A direct read is of whole blocks, also where the file ends within one.
             let until = if self.is_direct { chunk.from + length.next_multiple_of(ALIGNMENT) } else { chunk.from + length };
             let until = until.min(at + self.piece_bytes);
@@ -105,6 +107,10 @@ impl Direct {
                     (self.file, self.is_direct) = (File::open(&self.path)?, false);
                 }
                 Err(error) => return Err(error),
+            }
+            if self.piece_bytes == PIECE_BYTES_GENTLY {
+                // A quarter of the disk's time for each of two threads: a bound on what a machine may read in a while lasts for both.
+                std::thread::sleep(began.elapsed() * 3);
             }
             // A short direct read ends at the file's end, where the next would not be aligned.
             if self.is_direct && filled % ALIGNMENT != 0 {
