@@ -6,6 +6,7 @@ mod support;
 use std::{io::Write, time::Duration};
 use support::*;
 
+const DELETE_TOPICS: i16 = 20;
 /// What the broker states (`start::STOP_SECONDS_MAX`), and time for a busy machine to end the process.
 const STOP_MAX: Duration = Duration::from_secs(server::start::STOP_SECONDS_MAX + 5);
 
@@ -68,6 +69,31 @@ fn a_clean_stop_and_a_kill_lose_nothing_that_was_acknowledged() {
         }
         data = std::mem::replace(&mut broker.data, data_dir());
     }
+}
+
+#[test]
+fn what_is_created_behind_a_deletion_is_there_after_a_kill() {
+    let mut broker = Broker::start(1);
+    let mut client = broker.connect();
+    for round in 0..3 {
+        let old = format!("old-{round}");
+        client.topic(&old);
+        // Each raises the leader epoch.
+        let answer = client.call(DELETE_TOPICS, 1, &Body::new().i32(1).string(&old).i32(10_000).0);
+        assert_eq!(answer[answer.len() - 2..], [0, 0], "{answer:?}");
+    }
+    client.topic("new");
+    for offset in 0..20 {
+        assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, offset));
+    }
+    broker.child.kill().unwrap();
+    broker.child.wait().unwrap();
+    let data = std::mem::replace(&mut broker.data, data_dir());
+    let broker = Broker::start_in(data, &["--cores", "1", "--listen", "127.0.0.1:0", "--log-level", "warn"]);
+    let mut client = broker.connect();
+    let answer = fetched(&client.call(FETCH, 11, &fetch("new", &[0], Fetch::default())));
+    assert_eq!((answer[0].1, answer[0].2), (0, 20));
+    assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, 20));
 }
 
 #[test]
