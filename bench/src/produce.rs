@@ -60,7 +60,10 @@ pub fn run(args: &Produce) -> Result<()> {
     report.print(args.common.json)?;
     if !args.common.json {
         let gb = meter.counts.bytes as f64 / 1e9;
-        println!("\nTopic {} keeps what was written, {gb:.1} GB in the measured time: delete it when you are done (--gb-max ends a run sooner).", topic.name);
+        println!(
+            "\nTopic {} keeps what was written, {gb:.1} GB in the measured time: delete it when you are done (--gb-max ends a run sooner).",
+            topic.name
+        );
     }
     Ok(())
 }

@@ -39,7 +39,13 @@ pub(super) struct Batches<D: Disk> {
 
 impl<D: Disk> Batches<D> {
     /// Those of the segment, but for those in `passes`, read as `progress` says.
-    pub async fn open(disk: &D, directory: &Path, source: &Source, passes: Vec<Pass>, progress: &Progress) -> Result<Batches<D>, CleanError> {
+    pub async fn open(
+        disk: &D,
+        directory: &Path,
+        source: &Source,
+        passes: Vec<Pass>,
+        progress: &Progress,
+    ) -> Result<Batches<D>, CleanError> {
         let path = log_path(directory, source.base_offset);
         let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes, passes).await.map_err(at(&path))?;
         let progress = progress.clone();

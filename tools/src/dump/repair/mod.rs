@@ -120,7 +120,8 @@ fn kept(path: &Path, range: Option<Range<u64>>) -> PathBuf {
 
 /// What repairs have kept in a directory.
 fn all_kept(directory: &Path) -> Result<BTreeSet<PathBuf>> {
-    let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>());
+    let entries =
+        fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>());
     let mut all: BTreeSet<PathBuf> = entries.with_context(|| format!("can't list {}", directory.display()))?;
     all.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".removed")));
     Ok(all)
