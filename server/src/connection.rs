@@ -95,15 +95,14 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
         buffer: Vec::with_capacity(BUFFER_BYTES),
         start: 0,
         reserved: None,
-        request_bytes: 0,
         came: Instant::now(),
         last_topic: Rc::from(""),
     };
     while let Some(came) = receiver.next().await? {
         outbox.room().await?;
         let (request, measured) = match came {
-            Came::Large(request) => {
-                let measured = core.counters.came(&request.bytes, receiver.request_bytes, receiver.came);
+            Came::Large(request, bytes) => {
+                let measured = core.counters.came(&request.bytes, bytes, receiver.came);
                 (request, measured)
             }
             Came::Buffered(place) => {
@@ -129,8 +128,8 @@ async fn receive_all(core: Rc<Core>, connection: Rc<Connection>, outbox: Outbox)
 enum Came {
     /// It is in the connection's buffer, here, without its length.
     Buffered(Range<usize>),
-    /// It has memory of its own.
-    Large(Request),
+    /// It has memory of its own; its length with its batch, which may be received apart.
+    Large(Request, usize),
 }
 
 struct Receiver {
@@ -139,8 +138,6 @@ struct Receiver {
     buffer: Vec<u8>,
     start: usize,
     reserved: Option<Reservation>,
-    /// The length of the last large request.
-    request_bytes: usize,
     /// When its last bytes came.
     came: Instant,
     /// The topic of the last small produce.
@@ -166,8 +163,7 @@ impl Receiver {
                     return Ok(Some(Came::Buffered(start..self.start)));
                 }
                 if 4 + bytes > BUFFER_BYTES {
-                    self.request_bytes = bytes;
-                    return Ok(self.large(bytes).await?.map(Came::Large));
+                    return Ok(self.large(bytes).await?.map(|request| Came::Large(request, bytes)));
                 }
             }
             self.buffer.drain(..self.start);

@@ -15,7 +15,7 @@ use engine::{
     compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress},
     disk::UringDisk,
 };
-use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// Between two looks of a core at what is due, in ms: so many partitions may be due at once that one look should take
@@ -159,7 +159,7 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
         let install = async |group: Group| core.log.install_cleaned(&job, &group).await;
         let cleaned = tokio::select! {
             cleaned = cleaner.run(job.clone(), install) => cleaned,
-            () = watch(&core, &job.progress) => unreachable!("it watches until the round has come back"),
+            never = watch(&core, &job.progress) => match never {},
         };
         let Some(result) = cleaned else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
@@ -168,7 +168,7 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
 }
 
 /// Has a round read gently while there are producers, of whatever core: all have the same disk.
-async fn watch(core: &Rc<Core>, progress: &Progress) {
+async fn watch(core: &Rc<Core>, progress: &Progress) -> Infallible {
     loop {
         let mut is_busy = false;
         for index in 0..core.settings.nodes.len() {

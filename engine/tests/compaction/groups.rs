@@ -1,6 +1,6 @@
 //! A round puts one group in place after the other: what space that takes, and what a round leaves that fails on its way.
 
-use crate::history::{ID, Written, agree, is_scratch, read_from, run_out};
+use crate::history::{ID, Written, agree, is_scratch, read_from, run_out, spec};
 use engine::{
     batch::BatchBuilder,
     compaction::Group,
@@ -9,7 +9,7 @@ use engine::{
         sim::{Executor, Faults, SimDisk},
     },
     log::{Log, LogConfig, Start},
-    partition::{PartitionConfig, PartitionSpec},
+    partition::PartitionConfig,
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -29,18 +29,6 @@ fn partition() -> PartitionConfig {
     PartitionConfig { compacted: true, segment_bytes: SEGMENT_BYTES, ..PartitionConfig::default() }
 }
 
-fn spec() -> PartitionSpec {
-    PartitionSpec {
-        id: ID,
-        topic_id: uuid::Uuid::from_u128(9),
-        directory: "table-0".into(),
-        core: 0,
-        leader_epoch: 0,
-        internal: false,
-        config: partition(),
-    }
-}
-
 async fn open(disk: &SimDisk) -> Log<SimDisk> {
     let config = LogConfig {
         data_dir: "/data".into(),
@@ -51,7 +39,7 @@ async fn open(disk: &SimDisk) -> Log<SimDisk> {
         ..LogConfig::default()
     };
     let start = Start::read(disk, &config, 1).await.expect("reads");
-    let core = start.finish(1, vec![spec()], 0).await.expect("starts").pop().expect("one core");
+    let core = start.finish(1, vec![spec(partition())], 0).await.expect("starts").pop().expect("one core");
     let log = Log::open(disk.clone(), core).await.expect("opens");
     log.ready(&[ID]).await.expect("is opened");
     log

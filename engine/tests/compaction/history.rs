@@ -129,22 +129,23 @@ pub fn run(seed: u64) -> Result<Counts, String> {
     Ok(history.outside.counts.take())
 }
 
-impl History {
-    fn spec(&self) -> PartitionSpec {
-        PartitionSpec {
-            id: ID,
-            topic_id: uuid::Uuid::from_u128(9),
-            directory: "table-0".into(),
-            core: 0,
-            leader_epoch: 0,
-            internal: false,
-            config: self.partition.clone(),
-        }
+/// The partition that is compacted.
+pub fn spec(config: PartitionConfig) -> PartitionSpec {
+    PartitionSpec {
+        id: ID,
+        topic_id: uuid::Uuid::from_u128(9),
+        directory: "table-0".into(),
+        core: 0,
+        leader_epoch: 0,
+        internal: false,
+        config,
     }
+}
 
+impl History {
     fn start(&mut self) -> Result<(Executor, Log<SimDisk>), String> {
         let mut executor = Executor::new(&self.disk, self.random.random());
-        let (disk, config, spec, salt) = (self.disk.clone(), self.config.clone(), self.spec(), self.random.random());
+        let (disk, config, spec, salt) = (self.disk.clone(), self.config.clone(), spec(self.partition.clone()), self.random.random());
         let opened = executor.spawn(async move {
             let start = Start::read(&disk, &config, salt).await.map_err(|error| error.to_string())?;
             let mut cores = start.finish(1, vec![spec], 0).await.map_err(|error| error.to_string())?;

@@ -1,6 +1,10 @@
 //! The answer to a fetch, assembled by hand: its own bytes, then memory and ranges of files between them.
 
-use super::{Part, Refused, Reply, RequestContext, locate::Leader};
+use super::{
+    Part, Refused, Reply, RequestContext,
+    encoding::{self, varint},
+    locate::Leader,
+};
 use crate::core::Core;
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{
@@ -210,20 +214,11 @@ impl Assembly {
     }
 
     fn count(&mut self, count: usize) {
-        if self.version >= FLEXIBLE {
-            varint(&mut self.own, count as u32 + 1);
-        } else {
-            self.own.put_i32(count as i32);
-        }
+        encoding::count(&mut self.own, self.version >= FLEXIBLE, count);
     }
 
     fn string(&mut self, text: &str) {
-        if self.version >= FLEXIBLE {
-            varint(&mut self.own, text.len() as u32 + 1);
-        } else {
-            self.own.put_i16(text.len() as i16);
-        }
-        self.own.put_slice(text.as_bytes());
+        encoding::string(&mut self.own, self.version >= FLEXIBLE, text);
     }
 
     fn no_tags(&mut self) {
@@ -251,12 +246,4 @@ impl Assembly {
         }
         Ok(Reply::Parts(self.parts))
     }
-}
-
-fn varint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }

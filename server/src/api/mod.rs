@@ -11,6 +11,7 @@ mod api_versions;
 mod cluster;
 mod configs;
 mod delete_records;
+mod encoding;
 mod fetch;
 mod fetch_response;
 mod groups;

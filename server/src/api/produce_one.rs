@@ -6,7 +6,7 @@
 #![deny(clippy::disallowed_types)]
 
 use super::{
-    Asked, Reply, TopicKey,
+    Asked, Reply, TopicKey, encoding,
     produce::{self, Batch, Failure},
 };
 use crate::{
@@ -144,19 +144,12 @@ impl Answer {
         if flexible {
             out.put_u8(0);
         }
-        put_count(out, flexible, 1);
+        encoding::count(out, flexible, 1);
         match &self.topic {
             Topic::Id(id) => out.put_slice(id.as_bytes()),
-            Topic::Name(name) if flexible => {
-                put_varint(out, name.len() as u32 + 1);
-                out.put_slice(name.as_bytes());
-            }
-            Topic::Name(name) => {
-                out.put_i16(name.len() as i16);
-                out.put_slice(name.as_bytes());
-            }
+            Topic::Name(name) => encoding::string(out, flexible, name),
         }
-        put_count(out, flexible, 1);
+        encoding::count(out, flexible, 1);
         out.put_i32(self.partition);
         out.put_i16(0);
         out.put_i64(self.base_offset);
@@ -165,7 +158,7 @@ impl Answer {
             out.put_i64(self.log_start);
         }
         if version >= RECORD_ERRORS_SINCE {
-            put_count(out, flexible, 0);
+            encoding::count(out, flexible, 0);
             // No message.
             if flexible {
                 out.put_u8(0);
@@ -185,18 +178,6 @@ impl Answer {
         let length = (out.len() - length_at - 4) as i32;
         out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     }
-}
-
-fn put_count(out: &mut BytesMut, flexible: bool, count: u32) {
-    if flexible { put_varint(out, count + 1) } else { out.put_u32(count) }
-}
-
-fn put_varint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }
 
 #[cfg(test)]

@@ -61,8 +61,8 @@ pub(crate) struct Direct {
     path: PathBuf,
     file: File,
     is_direct: bool,
-    /// What is asked for at once at most, in bytes: whole blocks.
-    piece_bytes: usize,
+    /// A broker writes to the disk.
+    is_gentle: bool,
 }
 
 impl Direct {
@@ -77,12 +77,12 @@ impl Direct {
             Ok(file) => (file, true),
             Err(_) => (File::open(path)?, false),
         };
-        Ok(Direct { path: path.to_owned(), file, is_direct, piece_bytes: usize::MAX / 2 })
+        Ok(Direct { path: path.to_owned(), file, is_direct, is_gentle: false })
     }
 
     /// The same in small pieces, beside a broker that writes.
     pub(super) fn gently(self) -> Direct {
-        Direct { piece_bytes: PIECE_BYTES_GENTLY, ..self }
+        Direct { is_gentle: true, ..self }
     }
 
     /// The `length` bytes from `position` on, the beginning of a block; fewer at the file's end. There is `headroom` before them.
@@ -98,7 +98,7 @@ impl Direct {
             let began = Instant::now();
             // A direct read is of whole blocks, also where the file ends within one.
             let until = if self.is_direct { chunk.from + length.next_multiple_of(ALIGNMENT) } else { chunk.from + length };
-            let until = until.min(at + self.piece_bytes);
+            let until = if self.is_gentle { until.min(at + PIECE_BYTES_GENTLY) } else { until };
             match self.file.read_at(&mut chunk.buffer[at..until], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
@@ -108,7 +108,7 @@ impl Direct {
                 }
                 Err(error) => return Err(error),
             }
-            if self.piece_bytes == PIECE_BYTES_GENTLY {
+            if self.is_gentle {
                 // A quarter of the disk's time for each of two threads: a bound on what a machine may read in a while lasts for both.
                 std::thread::sleep(began.elapsed() * 3);
             }
