@@ -71,29 +71,61 @@ fn a_clean_stop_and_a_kill_lose_nothing_that_was_acknowledged() {
     }
 }
 
-#[test]
-fn what_is_created_behind_a_deletion_is_there_after_a_kill() {
-    let mut broker = Broker::start(1);
-    let mut client = broker.connect();
-    for round in 0..3 {
-        let old = format!("old-{round}");
-        client.topic(&old);
-        // Each raises the leader epoch.
-        let answer = client.call(DELETE_TOPICS, 1, &Body::new().i32(1).string(&old).i32(10_000).0);
-        assert_eq!(answer[answer.len() - 2..], [0, 0], "{answer:?}");
+/// The next life of a broker with one core.
+fn again(mut broker: Broker, is_killed: bool) -> Broker {
+    if is_killed {
+        broker.child.kill().unwrap();
+        broker.child.wait().unwrap();
+    } else {
+        assert!(broker.stop().0);
     }
-    client.topic("new");
-    for offset in 0..20 {
-        assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, offset));
-    }
-    broker.child.kill().unwrap();
-    broker.child.wait().unwrap();
     let data = std::mem::replace(&mut broker.data, data_dir());
-    let broker = Broker::start_in(data, &["--cores", "1", "--listen", "127.0.0.1:0", "--log-level", "warn"]);
-    let mut client = broker.connect();
-    let answer = fetched(&client.call(FETCH, 11, &fetch("new", &[0], Fetch::default())));
-    assert_eq!((answer[0].1, answer[0].2), (0, 20));
-    assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, 20));
+    Broker::start_in(data, &["--cores", "1", "--listen", "127.0.0.1:0", "--log-level", "warn"])
+}
+
+#[test]
+fn what_is_created_behind_a_deletion_is_there_after_a_kill_and_after_a_stop() {
+    // In a later life the counter begins at what that start gave, and not where the catalog's changes alone lead to.
+    for (starts, is_killed) in [(1, true), (2, false), (2, true), (3, false)] {
+        let mut broker = Broker::start(1);
+        for _ in 1..starts {
+            broker = again(broker, false);
+        }
+        let mut client = broker.connect();
+        for round in 0..3 {
+            let old = format!("old-{round}");
+            client.topic(&old);
+            // Each raises the leader epoch.
+            let answer = client.call(DELETE_TOPICS, 1, &Body::new().i32(1).string(&old).i32(10_000).0);
+            assert_eq!(answer[answer.len() - 2..], [0, 0], "{answer:?}");
+        }
+        client.topic("new");
+        for offset in 0..20 {
+            assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, offset));
+        }
+        let mut next = 20;
+        for is_killed in [is_killed, false, true] {
+            broker = again(broker, is_killed);
+            let mut client = broker.connect();
+            let answer = fetched(&client.call(FETCH, 11, &fetch("new", &[0], Fetch::default())));
+            assert_eq!((answer[0].1, answer[0].2), (0, next), "{starts} starts, killed: {is_killed}");
+            assert_eq!(produced(&client.call(PRODUCE, 7, &produce("new", 0, -1, &batch(&[5; 1000])))), (0, next));
+            next += 1;
+            // Of each batch: base offset, length, leader epoch.
+            let answer = fetched(&client.call(FETCH, 11, &fetch("new", &[0], Fetch::default())));
+            let mut epochs = Vec::new();
+            let mut rest = &answer[0].3[..];
+            while !rest.is_empty() {
+                let mut header = Reader(rest);
+                header.skip(8);
+                let length = header.i32() as usize;
+                epochs.push(header.i32());
+                rest = &rest[12 + length..];
+            }
+            assert!(epochs.is_sorted() && epochs.len() as i64 == next, "{epochs:?}");
+            assert!(epochs[epochs.len() - 1] > epochs[epochs.len() - 2], "each start is above what was given before: {epochs:?}");
+        }
+    }
 }
 
 #[test]

@@ -160,6 +160,12 @@ impl Catalog {
         self.topics.values().map(|topic| topic.partitions.len()).sum()
     }
 
+    /// What follows was decided behind the start that gave this leader epoch. That start is no change of its own: the epoch of
+    /// the batches says it, so that who reads them counts as the broker did that wrote them.
+    fn written_from(&mut self, leader_epoch: i32) {
+        self.leader_epoch = self.leader_epoch.max(leader_epoch);
+    }
+
     /// The start gave every partition this leader epoch.
     pub fn started(&mut self, leader_epoch: i32) {
         self.leader_epoch = self.leader_epoch.max(leader_epoch);

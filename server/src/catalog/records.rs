@@ -113,6 +113,7 @@ impl Catalog {
                 None => shadow = None,
             }
             let target = shadow.as_mut().map_or(&mut catalog, |shadow| &mut shadow.catalog);
+            target.written_from(header.leader_epoch());
             for change in &changes {
                 target.apply(change).map_err(|Contradiction(what)| RecordsError::Damaged { offset, what })?;
             }

@@ -111,9 +111,9 @@ impl<D: Disk> Start<D> {
     /// [`LogError`], each with what to do.
     pub async fn finish(self, cores: usize, partitions: Vec<PartitionSpec>, epoch: i32) -> Result<Vec<CoreStart>, LogError> {
         let Start { disk, config, random, mut journals, catalog, catalog_bytes: _, added } = self;
-        // The catalog counts on from the start's epoch while the broker runs: each deletion raises it, and what is created behind that
-        // has it. Read from its beginning it has counted each of them.
-        let epoch_max = journals.epoch_max().saturating_add(epoch.max(0));
+        // The catalog counts on from the last start's epoch while the broker runs: each deletion raises it, and what is created behind
+        // that has it.
+        let epoch_max = journals.epoch_max().max(epoch);
         let recovery = Recovery { disk: &disk, config: &config, epoch_max };
         let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
         of_cores[0].push(catalog);
