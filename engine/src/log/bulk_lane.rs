@@ -9,7 +9,7 @@ use crate::{
     partition::{
         Partition, PartitionId, Run,
         limits::SPACE_RETRY_MS,
-        schedule::{ALLOCATION_BYTES_MAX, Job},
+        schedule::Job,
         seal::{EndError, Ending},
         state::{ActiveFile, NoSpace, SealedSegment},
         tail::{block_ceiling, block_floor},
@@ -274,25 +274,22 @@ fn allocated<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, target: u64,
     match result {
         Ok(()) => {
             partition.active.allocated = partition.active.allocated.max(target);
-            partition.active.step = (partition.active.step * 2).min(ALLOCATION_BYTES_MAX);
+            partition.active.growth.grown(now_ms);
             if partition.no_space.is_some_and(|no_space| !no_space.at_roll) {
                 partition.no_space = None;
                 tracing::info!("{}: there is space again", partition.directory.display());
             }
         }
-        Err(error)
-            if is_full(&error) && target > block_ceiling(partition.progress.end()) && partition.active.step > ALLOCATION_STEP_MIN =>
-        {
+        Err(error) if is_full(&error) => {
             // Perhaps less would do.
-            partition.active.step = ALLOCATION_STEP_MIN;
+            let is_ahead = target > block_ceiling(partition.progress.end());
+            if !(is_ahead && partition.active.growth.shrink()) {
+                out_of_space(core, partition, &error, false, now_ms);
+            }
         }
-        Err(error) if is_full(&error) => out_of_space(core, partition, &error, false, now_ms),
         Err(error) => partition.go_offline(format!("allocating {} failed: {error}", partition.active.path.display())),
     }
 }
-
-/// What is asked for at least when space runs short, in bytes.
-const ALLOCATION_STEP_MIN: u64 = 64 << 10;
 
 fn out_of_space<D: Disk>(core: &Core<D>, partition: &mut Partition<D>, error: &io::Error, at_roll: bool, now_ms: i64) {
     if partition.no_space.is_none() {

@@ -4,6 +4,7 @@ mod append;
 pub mod directory;
 mod epochs;
 mod error;
+mod growth;
 pub mod head;
 pub mod limits;
 pub mod open;

@@ -2,9 +2,9 @@
 
 use super::{
     Epochs, PartitionSpec, Producers, directory,
+    growth::Growth,
     limits::Limits,
     recovered::{Recovered, Scanned},
-    schedule::ALLOCATION_BYTES_MIN,
     state::{ActiveFile, Partition, Parts, SealedSegment},
     stretch::{Held, Stretch},
     tail::{block_ceiling, block_floor},
@@ -107,7 +107,7 @@ pub async fn open<D: Disk>(
         flushed: u64::from(line.flushed).min(end),
         unmoved: recovered.scanned.iter().flat_map(unmoved).collect(),
         stale_until: u64::from(line.flushed),
-        active: ActiveFile { path, file, reader, allocated, submitted: 0, step: ALLOCATION_BYTES_MIN },
+        active: ActiveFile { path, file, reader, allocated, submitted: 0, growth: Growth::new() },
         indexes,
         index_end,
         sealed,

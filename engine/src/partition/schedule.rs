@@ -8,11 +8,6 @@ use super::{
 };
 use crate::disk::{BLOCK, Disk};
 
-/// What a first allocation takes, in bytes; each next one is twice as large.
-pub const ALLOCATION_BYTES_MIN: u64 = 256 << 10;
-/// What an allocation takes at most, in bytes.
-pub const ALLOCATION_BYTES_MAX: u64 = 64 << 20;
-
 /// The bulk lane's next step for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
@@ -190,8 +185,8 @@ impl<D: Disk> Partition<D> {
     fn allocation_ahead(&self) -> Option<u64> {
         let active = &self.active;
         let is_growing = active.submitted > 0 && self.stretches.len() == 1 && !self.is_closing;
-        let is_low = active.allocated < self.front().end() + active.step / 2;
-        let target = (active.allocated + active.step).min(self.whole_segment());
+        let is_low = active.allocated < self.front().end() + active.growth.bytes() / 2;
+        let target = (active.allocated + active.growth.bytes()).min(self.whole_segment());
         (is_growing && is_low && self.no_space.is_none() && !self.jobs.allocating && target > active.allocated).then_some(target)
     }
 
@@ -202,7 +197,7 @@ impl<D: Disk> Partition<D> {
     /// As much as is wanted and a step more, but no more than the segment may become unless it is wanted.
     fn allocation_target(&self, wanted: u64) -> u64 {
         let active = &self.active;
-        block_ceiling(wanted).max((active.allocated + active.step).min(self.whole_segment().max(active.allocated)))
+        block_ceiling(wanted).max((active.allocated + active.growth.bytes()).min(self.whole_segment().max(active.allocated)))
     }
 
     /// What a segment may become, in whole blocks.

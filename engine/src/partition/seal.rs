@@ -4,7 +4,7 @@
 //! indexes, the snapshot of the new base, epochs, and last the new segment's empty file. Only then may a frame name it.
 //! Without space the new file is removed again: a start must not find a segment that nothing was written to.
 
-use super::{schedule::ALLOCATION_BYTES_MIN, state::ActiveFile};
+use super::{growth::Growth, state::ActiveFile};
 use crate::{
     disk::{Disk, Open, write_whole},
     segment::{
@@ -83,6 +83,6 @@ impl<D: Disk> Ending<D> {
         disk.sync(&file).await?;
         disk.sync_dir(&self.directory).await?;
         let reader = disk.open_reader(&path).await?;
-        Ok(ActiveFile { path, file, reader, allocated: 0, submitted: 0, step: ALLOCATION_BYTES_MIN })
+        Ok(ActiveFile { path, file, reader, allocated: 0, submitted: 0, growth: Growth::new() })
     }
 }

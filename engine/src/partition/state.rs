@@ -3,6 +3,7 @@
 use super::{
     PartitionSpec,
     epochs::Epochs,
+    growth::Growth,
     limits::Limits,
     producers::Producers,
     progress::Progress,
@@ -30,8 +31,8 @@ pub struct ActiveFile<D: Disk> {
     pub allocated: u64,
     /// How far it was ever written to, in bytes.
     pub submitted: u64,
-    /// What the next allocation adds, in bytes.
-    pub step: u64,
+    /// What the next allocation adds.
+    pub growth: Growth,
 }
 
 /// A segment that is not written to any more.
