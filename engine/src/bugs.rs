@@ -30,11 +30,13 @@ pub enum Bug {
     DamageAsTornEnd,
     /// A head leaves out what the journal holds of a partition that is damaged.
     DamagedNotCarried,
+    /// A start takes the superblock's floor for the highest leader epoch that was given: what was created behind a deletion has one above.
+    EpochsOfFloor,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::AckBeforeFlush,
         Bug::HeadIncomplete,
         Bug::BeyondGapNotCarried,
@@ -48,6 +50,7 @@ impl Bug {
         Bug::NoTruncationNoEpoch,
         Bug::DamageAsTornEnd,
         Bug::DamagedNotCarried,
+        Bug::EpochsOfFloor,
     ];
 }
 

@@ -67,19 +67,22 @@ impl Broker {
         }
     }
 
+    /// The catalog has it, with the leader epoch that the counter stands at.
     async fn catalog_created(&self, id: PartitionId, topic: u32) -> bool {
         if !self.room(&self.logs[0].clone(), PartitionId::CATALOG, 200).await || !self.change(Change::Created { id, topic }).await {
             return false;
         }
         if let Some(partition) = self.outside.model.borrow_mut().partitions.get_mut(&id) {
             partition.existence = Existence::Alive;
+            partition.epoch = self.outside.epoch.get();
         }
         true
     }
 
     async fn create_files(self, id: PartitionId, topic: u32, core: usize) {
-        let result = self.logs[core].create(spec(id, topic, core, &self.sizes.partition)).await;
-        self.outside.say(|| format!("  create {} as topic {topic} on core {core}: {result:?}", id.0));
+        let Some(epoch) = self.outside.model.borrow().partitions.get(&id).map(|partition| partition.epoch) else { return };
+        let result = self.logs[core].create(spec(id, topic, core, epoch, &self.sizes.partition)).await;
+        self.outside.say(|| format!("  create {} as topic {topic} on core {core} with leader epoch {epoch}: {result:?}", id.0));
         let mut model = self.outside.model.borrow_mut();
         match result {
             Ok(()) => {
@@ -118,10 +121,17 @@ impl Broker {
         }
     }
 
+    /// The catalog has it no more. What is created from now on has a higher leader epoch.
     async fn catalog_deleted(&self, id: PartitionId) -> bool {
-        if !self.room(&self.logs[0].clone(), PartitionId::CATALOG, 200).await || !self.change(Change::Deleted { id }).await {
+        if !self.room(&self.logs[0].clone(), PartitionId::CATALOG, 200).await {
             return false;
         }
+        let epoch = self.outside.epoch.get();
+        if !self.change(Change::Deleted { id, epoch }).await {
+            return false;
+        }
+        // Others may have raised it meanwhile.
+        self.outside.epoch.set(self.outside.epoch.get() + 1);
         if let Some(partition) = self.outside.model.borrow_mut().partitions.get_mut(&id) {
             partition.existence = Existence::Gone;
         }

@@ -1,4 +1,4 @@
-//! A catalog in miniature, as records of the engine's own partition: which partitions exist, by id.
+//! A catalog in miniature, as records of the engine's own partition: which partitions exist, by id, and the counter of leader epochs.
 
 use engine::{
     batch::{BatchBuilder, Header, Records, payload},
@@ -11,22 +11,31 @@ use std::collections::BTreeMap;
 pub enum Change {
     /// Topic number `topic` has a new partition.
     Created { id: PartitionId, topic: u32 },
-    /// It is no more.
-    Deleted { id: PartitionId },
+    /// It is no more. The counter of leader epochs was `epoch`, and rises by one.
+    Deleted { id: PartitionId, epoch: i32 },
+}
+
+/// What a start reads.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// The partitions that exist, with their topics.
+    pub exist: BTreeMap<PartitionId, u32>,
+    /// The counter of leader epochs, as far as the deletions tell: 0 if there was none.
+    pub epoch: i32,
 }
 
 /// The batch that says so.
 pub fn encode(change: Change, now_ms: i64) -> Vec<u8> {
     let text = match change {
         Change::Created { id, topic } => format!("created {} {topic}", id.0),
-        Change::Deleted { id } => format!("deleted {}", id.0),
+        Change::Deleted { id, epoch } => format!("deleted {} {epoch}", id.0),
     };
     BatchBuilder::new().record(now_ms, None, Some(text.as_bytes())).build()
 }
 
-/// The partitions that exist after these batches, with their topics.
-pub fn replay(mut batches: &[u8]) -> Result<BTreeMap<PartitionId, u32>, String> {
-    let mut exist = BTreeMap::new();
+/// What these batches lead to.
+pub fn replay(mut batches: &[u8]) -> Result<Catalog, String> {
+    let mut catalog = Catalog::default();
     while !batches.is_empty() {
         let header = Header::read(batches).filter(|header| header.size() <= batches.len()).ok_or("the catalog ends within a batch")?;
         let (batch, rest) = batches.split_at(header.size());
@@ -36,12 +45,17 @@ pub fn replay(mut batches: &[u8]) -> Result<BTreeMap<PartitionId, u32>, String> 
             let text = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
             let words: Vec<&str> = text.split(' ').collect();
             match words[..] {
-                ["created", id, topic] => exist.insert(PartitionId(id.parse().unwrap()), topic.parse().unwrap()),
-                ["deleted", id] => exist.remove(&PartitionId(id.parse().unwrap())),
+                ["created", id, topic] => {
+                    catalog.exist.insert(PartitionId(id.parse().unwrap()), topic.parse().unwrap());
+                }
+                ["deleted", id, epoch] => {
+                    catalog.exist.remove(&PartitionId(id.parse().unwrap()));
+                    catalog.epoch = catalog.epoch.max(epoch.parse().unwrap()) + 1;
+                }
                 _ => return Err(format!("the catalog holds {text:?}")),
-            };
+            }
         }
         batches = rest;
     }
-    Ok(exist)
+    Ok(catalog)
 }

@@ -57,11 +57,17 @@ pub enum Hit {
     PutBack,
     /// A loss was accepted, and the partition goes on from before the damage.
     LossAccepted,
+    /// A start found batches of a partition that was created behind a deletion: with a leader epoch above that of the last start.
+    BehindDeletion,
+    /// The leader epoch of an acked batch changed on the disk.
+    EpochRotted,
+    /// A partition was refused since a batch has a leader epoch that nobody gave.
+    EpochRefused,
 }
 
 impl Hit {
     /// Every situation, with its name.
-    pub const ALL: [(Hit, &str); 26] = [
+    pub const ALL: [(Hit, &str); 29] = [
         (Hit::TornFrame, "torn frame"),
         (Hit::Switch, "switch of journal files"),
         (Hit::CrashInHead, "crash within a head"),
@@ -88,6 +94,9 @@ impl Hit {
         (Hit::DamageSeen, "damage seen by a reader"),
         (Hit::PutBack, "damage put back"),
         (Hit::LossAccepted, "loss accepted"),
+        (Hit::BehindDeletion, "batches of a topic created behind a deletion"),
+        (Hit::EpochRotted, "leader epoch changed on the disk"),
+        (Hit::EpochRefused, "leader epoch that nobody gave refused"),
     ];
 }
 

@@ -10,8 +10,10 @@ use std::{fmt, ops::Range, path::PathBuf};
 
 /// The base offset: nothing but the journal's own checksum covers it.
 const OFFSET: Range<usize> = 0..8;
-/// The fields that a random one of is overwritten: base offset, length, magic, CRC.
-const FIELDS: [Range<usize>; 4] = [OFFSET, 8..12, 16..17, 17..21];
+/// The leader epoch: the same goes for that.
+const EPOCH: Range<usize> = 12..16;
+/// The fields that a random one of is overwritten: base offset, length, leader epoch, magic, CRC.
+const FIELDS: [Range<usize>; 5] = [OFFSET, 8..12, EPOCH, 16..17, 17..21];
 /// What a walk over headers goes by: everything up to the magic, the last offset delta, the record count.
 const WALKED: [Range<usize>; 3] = [0..17, 23..27, 57..61];
 
@@ -72,6 +74,12 @@ pub struct Damage {
     reach: Range<i64>,
     hits_header: bool,
     hits_offset: bool,
+    /// The base offsets of the batches whose leader epoch it hits.
+    epochs: Vec<i64>,
+    /// The offset up to which the journal vouched for the partition.
+    vouched: i64,
+    /// In the segment that nothing lies behind: whoever opens it looks at its last batch.
+    is_in_active: bool,
     /// In the segment that was written to last, or that nothing acked lies behind.
     is_in_last: bool,
     /// The partition was opened with it: the journal may have taken over what it saw.
@@ -127,8 +135,9 @@ impl Damage {
     fn of(segment: &Segment, partition: &Partition, range: Range<usize>, before: Vec<u8>, after: Vec<u8>) -> Damage {
         let is_hit = |position: usize, entry: &Entry| position < range.end && range.start < position + entry.batch.bytes.len();
         let hit: Vec<&(usize, Entry)> = segment.batches.iter().filter(|(position, entry)| is_hit(*position, entry)).collect();
-        let hits =
-            |field: &Range<usize>| hit.iter().any(|(position, _)| range.start < position + field.end && position + field.start < range.end);
+        let touches = |position: usize, field: &Range<usize>| range.start < position + field.end && position + field.start < range.end;
+        let hits = |field: &Range<usize>| hit.iter().any(|(position, _)| touches(*position, field));
+        let hit_epochs = hit.iter().filter(|(position, _)| !after.is_empty() && touches(*position, &EPOCH));
         let first = hit.first().map_or(segment.offsets.start, |(_, entry)| entry.base);
         let next = hit.last().map_or(segment.offsets.end, |(_, entry)| entry.next());
         // Behind a header that is wrong no batch can be found.
@@ -140,6 +149,9 @@ impl Damage {
             reach: first..if breaks_walk { end } else { next },
             hits_header: after.is_empty() || hits(&(0..HEADER_BYTES)),
             hits_offset: hits(&OFFSET),
+            epochs: hit_epochs.map(|(_, entry)| entry.base).collect(),
+            vouched: partition.vouched,
+            is_in_active: end == i64::MAX,
             is_in_last: end == i64::MAX || partition.vouched <= end,
             hit: hit.iter().map(|(_, entry)| entry.clone()).collect(),
             before,
@@ -194,6 +206,28 @@ impl Damage {
     /// The batch in which a partition ends may have an offset that nobody gave it.
     pub fn hides_end(&self) -> bool {
         self.hits_offset && self.is_in_last
+    }
+
+    /// A batch may have a leader epoch that is too high and not above all that were given. What follows it has a lower one, and is taken
+    /// for what an earlier leader has left if the journal doesn't vouch for it yet: the log ends at `log_end` then.
+    pub fn hides_rest(&self, log_end: i64) -> bool {
+        !self.epochs.is_empty() && self.is_in_last && log_end >= self.vouched
+    }
+
+    /// The base offsets of the batches whose leader epoch nobody can tell any more: where it is not above all that were given, it may be
+    /// taken for what it seems, and be carried on.
+    pub fn epochs(&self) -> &[i64] {
+        &self.epochs
+    }
+
+    /// What a reader got who asked for the batch in which an open log ends, at `base`: its leader epoch is not above the partition's. Of
+    /// the segment that is written to, whoever opens it has looked at that batch.
+    pub fn check_last(&self, base: i64, read: &Result<Vec<u8>, String>, leader_epoch: i32) -> Result<(), String> {
+        let header = read.as_ref().ok().filter(|_| self.is_in_active).and_then(|bytes| Header::read(bytes));
+        match header.filter(|header| header.base_offset() == base && header.leader_epoch() > leader_epoch) {
+            Some(header) => Err(format!("its last batch, at {base}, has leader epoch {}, above its own", header.leader_epoch())),
+            None => Ok(()),
+        }
     }
 
     /// A partition with it may be refused.

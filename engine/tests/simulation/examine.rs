@@ -19,9 +19,13 @@ use std::io;
 /// What readers of an open partition got: its offsets, and what came at each base offset.
 type Seen = (Offsets, Vec<(i64, Result<Vec<u8>, String>)>);
 
+/// What the engine says of a leader epoch above all that were given.
+const FAR_EPOCH: &str = "the highest that was given";
+
 /// What has become of a damaged partition.
 enum Verdict {
-    Refused,
+    /// With what the engine says of it.
+    Refused(String),
     /// It is open; a reader can see the damage.
     Damaged,
     /// It is open, and nobody has seen anything of the damage.
@@ -52,7 +56,12 @@ impl History {
             judge(damage, &model.partitions[&id], &entries, self.config.accept_loss, seen).map_err(context)?
         };
         match verdict {
-            Verdict::Refused => self.hit(Hit::Refused),
+            Verdict::Refused(why) => {
+                self.hit(Hit::Refused);
+                if why.contains(FAR_EPOCH) {
+                    self.hit(Hit::EpochRefused);
+                }
+            }
             Verdict::Damaged => self.hit(Hit::DamageSeen),
             Verdict::Served | Verdict::Lost => {}
             Verdict::Shortened(end) => {
@@ -104,15 +113,15 @@ fn judge(damage: &mut Damage, partition: &Partition, entries: &[Entry], accepts:
         Ok(seen) => seen,
         Err(why) if accepts => return Err(format!("the loss is accepted, and it is refused: {why}")),
         Err(why) if !damage.may_refuse() => return Err(format!("it is refused, although it was put back: {why}")),
-        Err(_) => return Ok(Verdict::Refused),
+        Err(why) => return Ok(Verdict::Refused(why)),
     };
     damage.was_opened = true;
+    let (end, floor) = (offsets.log_end, partition.floor());
     // No checksum of a segment covers an offset: the last one may be any that is higher.
-    damage.is_lost |= damage.hides_end();
+    damage.is_lost |= damage.hides_end() || end < floor && damage.hides_rest(end);
     if damage.is_lost {
         return Ok(Verdict::Lost);
     }
-    let (end, floor) = (offsets.log_end, partition.floor());
     if end < floor && !accepts {
         return Err(format!("it ends at {end}, but {floor} was acked or seen, and nobody is told"));
     }
@@ -122,6 +131,9 @@ fn judge(damage: &mut Damage, partition: &Partition, entries: &[Entry], accepts:
         // With a loss the log may end within what was the last batch: that one is damaged.
         if entries[at].next() <= end {
             is_seen |= damage.check(&entries[at..], &read)?;
+        }
+        if entries[at].next() == end {
+            damage.check_last(base, &read, offsets.leader_epoch)?;
         }
     }
     if end >= floor {

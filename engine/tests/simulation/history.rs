@@ -64,6 +64,8 @@ pub struct History {
     pub cores: usize,
     pub owners: BTreeMap<PartitionId, usize>,
     pub lives: u64,
+    /// The leader epoch of the last start: what was created behind a deletion since then has one above.
+    pub started_epoch: i32,
     /// A clean stop came last: nothing at all may be missing.
     pub clean: bool,
     pub full: bool,
@@ -145,6 +147,7 @@ impl History {
             cores: kind.cores,
             owners: BTreeMap::new(),
             lives: 0,
+            started_epoch: 0,
             clean: false,
             full: false,
             keeping: false,

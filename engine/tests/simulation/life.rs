@@ -24,6 +24,8 @@ pub struct Outside {
     pub label: Cell<u64>,
     /// The highest partition id that was ever given.
     pub highest: Cell<u32>,
+    /// The counter of leader epochs, which is the highest that was ever given: each start and each deletion raises it.
+    pub epoch: Cell<i32>,
     /// The last partition of each topic's name.
     pub topics: RefCell<BTreeMap<u32, PartitionId>>,
     pub trace: bool,
@@ -79,14 +81,14 @@ impl Drop for Waits {
     }
 }
 
-/// A topic's directory and, unlike that, its partition's own id.
-pub fn spec(id: PartitionId, topic: u32, core: usize, config: &PartitionConfig) -> PartitionSpec {
+/// A topic's directory and, unlike that, its partition's own id. A creation gives it `leader_epoch`; a start gives its own.
+pub fn spec(id: PartitionId, topic: u32, core: usize, leader_epoch: i32, config: &PartitionConfig) -> PartitionSpec {
     PartitionSpec {
         id,
         topic_id: uuid::Uuid::from_u128(0x7ea1_0000_0000 + u128::from(id.0)),
         directory: PathBuf::from(format!("topic{topic}-0")),
         core,
-        leader_epoch: 0,
+        leader_epoch,
         internal: false,
         config: config.clone(),
     }

@@ -8,6 +8,8 @@
 //! The claims: what was acked with `all` survives any crash; what survives of the rest is a prefix; nothing is reordered;
 //! no idempotent batch is there twice; no byte of a deleted topic comes into a new one of its name; the high watermark
 //! never falls below what a consumer has seen; a crash during recovery changes nothing; and every client gets an answer.
+//! Each batch has the leader epoch that its partition had when it was appended, that of the start or, created behind deletions, a
+//! higher one; no start gives one again, nor refuses what has it.
 //! Where acked bytes rot in a segment, that partition is refused, or each of its records is there, or its readers can tell; all
 //! others know nothing of it; and when the bytes are put back, everything is.
 

@@ -23,6 +23,8 @@ pub struct Batch {
 pub struct Entry {
     pub base: i64,
     pub batch: Rc<Batch>,
+    /// The leader epoch that it was given. `None` once that was changed on the disk: no checksum of a segment covers it.
+    pub epoch: Option<i32>,
     pub acked: bool,
     /// Up to here all was acked when it was appended: its own ack is an entry of the journal behind all of that.
     settles: i64,
@@ -54,6 +56,8 @@ pub struct Partition {
     pub existence: Existence,
     /// The engine knows it in this life.
     pub open: bool,
+    /// The leader epoch of what is appended in this life.
+    pub epoch: i32,
     /// Everything that was appended and may be there, in order.
     pub log: Vec<Entry>,
     /// Tails that a running engine has discarded, each with the entries that it followed by their count. A crash may
@@ -75,6 +79,7 @@ impl Partition {
             topic,
             existence,
             open: false,
+            epoch: 0,
             log: Vec::new(),
             discarded: Vec::new(),
             start_acked: 0,
@@ -103,6 +108,11 @@ impl Partition {
         self.discarded.clear();
         (self.seen, self.vouched) = (end, end);
         self.start_acked = self.start_acked.min(end);
+    }
+
+    /// The leader epochs of the batches at these base offsets were changed.
+    pub fn forget_epochs(&mut self, bases: &[i64]) {
+        self.log.iter_mut().filter(|entry| bases.contains(&entry.base)).for_each(|entry| entry.epoch = None);
     }
 
     pub fn find(&self, label: u64) -> Option<&Entry> {
@@ -142,8 +152,8 @@ impl Partition {
         if base != self.end() {
             return Err(format!("a new batch got offset {base}, the end is {}", self.end()));
         }
-        let settles = self.acked_end();
-        self.log.push(Entry { base, batch: Rc::clone(batch), acked: false, settles });
+        let (settles, epoch) = (self.acked_end(), Some(self.epoch));
+        self.log.push(Entry { base, batch: Rc::clone(batch), epoch, acked: false, settles });
         Ok(false)
     }
 
@@ -163,6 +173,9 @@ impl Partition {
         }
         if offsets.high_watermark > offsets.log_end || offsets.last_stable > offsets.high_watermark {
             return Err(format!("offsets out of order: {offsets:?}"));
+        }
+        if offsets.leader_epoch != self.epoch {
+            return Err(format!("its leader epoch is {}, it was given {}", offsets.leader_epoch, self.epoch));
         }
         if offsets.log_start < self.start_acked || offsets.log_start > self.start_asked {
             return Err(format!(
@@ -257,6 +270,9 @@ pub fn split(mut bytes: &[u8]) -> Result<Vec<(Header, &[u8])>, String> {
 pub fn same(entry: &Entry, header: &Header, batch: &[u8]) -> Result<(), String> {
     if header.base_offset() != entry.base {
         return Err(format!("a batch at {} where {} was appended", header.base_offset(), entry.base));
+    }
+    if let Some(epoch) = entry.epoch.filter(|epoch| *epoch != header.leader_epoch()) {
+        return Err(format!("at {} there is leader epoch {} where {epoch} was given", entry.base, header.leader_epoch()));
     }
     // Offset and leader epoch are the broker's; all else is as it was sent.
     let sent = &entry.batch.bytes;

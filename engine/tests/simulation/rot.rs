@@ -115,6 +115,12 @@ impl History {
         self.say(|| format!("-- rot in partition {}: {damage}", id.0));
         self.disk.rot(&damage.path, |bytes| damage.apply(bytes));
         self.hit(Hit::Rotted);
+        if !damage.epochs().is_empty() {
+            self.hit(Hit::EpochRotted);
+        }
+        if let Some(partition) = model.partitions.get_mut(&id) {
+            partition.forget_epochs(damage.epochs());
+        }
         model.sick.insert(id);
         self.rot.damages.insert(id, damage);
     }

@@ -110,16 +110,16 @@ impl History {
         let shift: usize = self.random.random_range(0..3);
         async move {
             let start = Start::read(&disk, &config, salt).await.map_err(|error| error.to_string())?;
-            let exist = catalog::replay(start.catalog())?;
-            let specs = exist.iter().map(|(id, topic)| {
+            let catalog = catalog::replay(start.catalog())?;
+            let specs = catalog.exist.iter().map(|(id, topic)| {
                 let owner = owners.entry(*id).or_insert(id.0 as usize % cores);
                 if *owner >= cores || move_some {
                     *owner = (id.0 as usize + shift) % cores;
                 }
-                spec(*id, *topic, *owner, &partition)
+                spec(*id, *topic, *owner, catalog.epoch, &partition)
             });
             let specs = specs.collect();
-            start.finish(cores, specs, 0).await.map_err(|error| error.to_string())
+            start.finish(cores, specs, catalog.epoch).await.map_err(|error| error.to_string())
         }
     }
 
@@ -141,6 +141,11 @@ impl History {
             }
         }
         self.owners = owners.clone();
+        let epoch = starts.first().ok_or("a start of no core")?.leader_epoch;
+        let given = self.outside.epoch.replace(epoch);
+        if epoch <= given {
+            return Err(format!("the start gives leader epoch {epoch}, but {given} was given before"));
+        }
         let disk = self.disk.clone();
         let logs = executor.spawn(async move {
             let mut logs = Vec::new();
@@ -155,7 +160,7 @@ impl History {
             executor.spawn(async move { log.run().await })
         });
         let running = running.collect();
-        self.reconcile(&exist)?;
+        self.reconcile(&exist, epoch)?;
         let broker = Broker {
             disk: self.disk.clone(),
             logs: Rc::new(logs),
@@ -173,6 +178,7 @@ impl History {
             }
         }
         self.rot.cured.clear();
+        self.started_epoch = epoch;
         self.outside.model.borrow_mut().may_discard = self.full;
         self.outside.model.borrow_mut().stopping = false;
         let model = self.outside.model.borrow();
@@ -185,8 +191,8 @@ impl History {
         Ok((executor, broker, running))
     }
 
-    /// Which partitions must exist, and which must not.
-    fn reconcile(&self, exist: &BTreeMap<PartitionId, PathBuf>) -> Outcome {
+    /// Which partitions must exist, and which must not. Those that do go on with the start's leader epoch.
+    fn reconcile(&self, exist: &BTreeMap<PartitionId, PathBuf>, epoch: i32) -> Outcome {
         let mut model = self.outside.model.borrow_mut();
         for (id, partition) in &model.partitions {
             let there = exist.contains_key(id);
@@ -203,6 +209,7 @@ impl History {
         for partition in model.partitions.values_mut() {
             partition.existence = Existence::Alive;
             partition.open = true;
+            partition.epoch = epoch;
         }
         Ok(())
     }
@@ -254,6 +261,9 @@ impl History {
             )
         });
         partition.recovered(offsets.log_start, offsets.log_end, &bytes).map_err(context)?;
+        if partition.log.iter().any(|entry| entry.epoch.is_some_and(|epoch| epoch > self.started_epoch)) {
+            self.hit(Hit::BehindDeletion);
+        }
         partition.told(&offsets).map_err(context)
     }
 

@@ -24,6 +24,7 @@ pub use takeover::{Foreign, find_foreign};
 use super::{CoreStart, LogConfig, LogError};
 use crate::{
     batch::{Header, Patch, Scanner, copy_patched, scan},
+    bugs::{self, Bug},
     disk::{BLOCK, Disk, read_whole, write_whole},
     journal::{Superblock, superblock_path},
     kafka::CLEAN_SHUTDOWN,
@@ -105,7 +106,9 @@ impl<D: Disk> Start<D> {
     }
 
     /// Steps 3 to 7 for `cores` cores. `partitions` is what the catalog says, with the owners of this start, without the
-    /// catalog itself; the leader epoch will be above `epoch`, the catalog's highest, and above all that is in the data.
+    /// catalog itself; the leader epoch will be above `epoch`, that of the last start and all that is seen in the data. Not all of that
+    /// is looked at: `epoch` is the highest that the last run has given to what it created ([`super::Log::create`]), or more. Below
+    /// that, a partition would be opened with an epoch that its own batches are above, and refused.
     ///
     /// # Errors
     /// [`LogError`], each with what to do.
@@ -113,7 +116,8 @@ impl<D: Disk> Start<D> {
         let Start { disk, config, random, mut journals, catalog, catalog_bytes: _, added } = self;
         // The catalog counts on from the last start's epoch while the broker runs: each deletion raises it, and what is created behind
         // that has it.
-        let epoch_max = journals.epoch_max().max(epoch);
+        let counted = if bugs::on(Bug::EpochsOfFloor) { -1 } else { epoch };
+        let epoch_max = journals.epoch_max().max(counted);
         let recovery = Recovery { disk: &disk, config: &config, epoch_max };
         let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
         of_cores[0].push(catalog);
