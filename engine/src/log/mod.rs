@@ -21,7 +21,7 @@ mod start;
 mod stats;
 mod waiting;
 
-pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
+pub use crate::partition::{AbortedTransaction, AppendError, Appended, Incoming, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
 pub use keeper::{KeepEvent, Observer};
