@@ -13,8 +13,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Ranges (of one turn of [`crate::net::send_file`]) that are read at the same time beside producers. With two the producers waited three
 /// times as long, and the readers were no faster; with ranges of half the size the core was busy with asking (docs/benchmarks.md).
 const BESIDE_PRODUCERS_MAX: usize = 1;
-/// For so long after the last append producers are taken to go on, in ms.
-const PRODUCERS_MS: i64 = 100;
 
 /// The share of a core's disk that its cold readers have.
 pub struct ColdReads {
@@ -31,7 +29,7 @@ impl ColdReads {
 
     /// Waits for a place to read one range; `None` at once if there are no producers to be held up.
     pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        if self.log.appended_ms_ago(now_ms()) > PRODUCERS_MS {
+        if !self.log.has_producers(now_ms()) {
             return None;
         }
         let place = self.places.acquire().await.ok();

@@ -27,8 +27,6 @@ const SLEEP_MS_MAX: i64 = 3_600_000;
 const JOBS_MAX: usize = 1_024;
 /// How often a round that is out is told whether there are producers, in ms.
 const WATCH_MS: u64 = 100;
-/// For so long after the last append producers are taken to go on, in ms.
-const PRODUCERS_MS: i64 = 200;
 /// The priority of the thread: the lowest.
 const NICE: i32 = 19;
 /// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
@@ -172,8 +170,8 @@ async fn watch(core: &Rc<Core>, progress: &Progress) -> Infallible {
     loop {
         let mut is_busy = false;
         for index in 0..core.settings.nodes.len() {
-            let ago = core.ask(index, |core| async move { core.log.appended_ms_ago(now_ms()) }).await;
-            is_busy |= ago.is_ok_and(|ago_ms| ago_ms < PRODUCERS_MS);
+            let has_producers = core.ask(index, |core| async move { core.log.has_producers(now_ms()) }).await;
+            is_busy |= has_producers.unwrap_or(false);
         }
         progress.read_gently(is_busy);
         tokio::time::sleep(Duration::from_millis(WATCH_MS)).await;

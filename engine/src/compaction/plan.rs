@@ -85,6 +85,14 @@ pub fn first_dirty(noted: Option<i64>, log_start: i64, first_base: i64, active_b
     noted.filter(|noted| (start..=active_base).contains(noted)).unwrap_or(start)
 }
 
+/// True if `offset`, up to which a log was noted to be clean, lies within a segment: the round that came to it had not the memory for more
+/// keys. Each other ends where a segment begins, and that goes with a later round only, or below the log start. One that ended so by
+/// chance is not known for what it is. `next_base` as for [`range`].
+#[must_use]
+pub fn is_within(sealed: &[SealedSegment], next_base: i64, offset: i64) -> bool {
+    offset < next_base && sealed.binary_search_by_key(&offset, |segment| segment.base_offset).is_err_and(|behind| behind > 0)
+}
+
 /// Segments of a group: all of them are open while the new one takes their place.
 const GROUP_SEGMENTS_MAX: usize = 256;
 
@@ -148,6 +156,14 @@ mod tests {
         };
         assert_eq!((oldest(0, 30), oldest(15, 30), oldest(20, 30)), (Some(0), Some(10), Some(20)));
         assert_eq!((oldest(20, 29), oldest(30, 30)), (None, None), "all of the range is clean");
+    }
+
+    #[test]
+    fn a_round_that_ended_within_a_segment_had_more_to_do() {
+        let sealed = sealed(&[(0, 100), (10, 100), (20, 100)]);
+        let within = [0, 9, 10, 15, 29].map(|offset| is_within(&sealed, 30, offset));
+        assert_eq!(within, [false, true, false, true, true]);
+        assert!(![-1, 30, 31].into_iter().any(|offset| is_within(&sealed, 30, offset)), "it is in no sealed segment");
     }
 
     #[test]

@@ -27,6 +27,10 @@ use std::{
 
 /// The unit of every direct read and write, in bytes.
 pub const BLOCK: u64 = 4096;
+/// What is read at once, in bytes, by whoever reads much of a disk that producers wait for: the flush that an ack waits for comes behind
+/// what was asked for before it. Beside readers of twice as much an ack took twice as long, and with half of it a core was busy with asking
+/// (docs/benchmarks.md, W5).
+pub const GENTLE_READ_BYTES: u64 = 256 << 10;
 
 /// How [`Disk::open`] treats a file that exists or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

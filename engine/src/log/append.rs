@@ -6,8 +6,8 @@ use super::{
     waiting::{self, Durable},
 };
 use crate::{
-    disk::{BLOCK, Disk, Slice},
-    partition::{PartitionId, stretch::Incoming},
+    disk::{BLOCK, Disk},
+    partition::{Incoming, PartitionId},
 };
 
 impl<D: Disk> Log<D> {
@@ -23,22 +23,14 @@ impl<D: Disk> Log<D> {
         waiting::admits(&self.core, bytes as u64)
     }
 
-    /// Validates a batch in Kafka's order, gives it offsets and copies it into the partition's tail. Not durable and
-    /// not readable before [`Log::durable`] of its last offset. `now_ms` is the broker's clock.
+    /// Validates a batch in Kafka's order, gives it offsets and takes it into the partition's tail: bytes are copied, memory that was
+    /// received into is adopted where that is possible ([`Incoming`]). Not durable and not readable before [`Log::durable`] of its last
+    /// offset. `now_ms` is the broker's clock.
     ///
     /// # Errors
     /// Each variant is one of Kafka's answers; nothing has changed then.
-    pub fn append(&self, id: PartitionId, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
-        self.take_in(id, Incoming::Borrowed(batch), now_ms)
-    }
-
-    /// As [`Log::append`], but the batch lies in memory that the tail may adopt instead of copying: it does if the slice is
-    /// the only part of its chunk and ends what is filled of it, and has the phase of [`Log::append_phase`].
-    ///
-    /// # Errors
-    /// As [`Log::append`].
-    pub fn append_received(&self, id: PartitionId, batch: Slice, now_ms: i64) -> Result<Appended, AppendError> {
-        self.take_in(id, Incoming::Received(batch), now_ms)
+    pub fn append<'a>(&self, id: PartitionId, batch: impl Into<Incoming<'a>>, now_ms: i64) -> Result<Appended, AppendError> {
+        self.take_in(id, batch.into(), now_ms)
     }
 
     /// Where in a block the next batch of a partition will begin, if nothing else is appended before and no segment is

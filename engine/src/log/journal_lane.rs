@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// With less room than this the other file is switched to: the longest end entry must fit.
 const ROOM_BYTES_MIN: usize = 16 << 10;
-/// What an entry needs beside its bytes.
+/// What an entry needs beside its bytes, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// What is read beside appends waits for frames of up to so many bytes: a range of 256 KiB for each lets it keep up with what they bring.
@@ -52,13 +52,13 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
             if core.journal_queue.borrow().is_empty() {
                 break;
             }
-            let (items, members) = fill(core, writer.room().min(core.config.frame_bytes_max));
+            let (items, members, bytes) = fill(core, writer.room().min(core.config.frame_bytes_max));
             if items.is_empty() {
                 continue;
             }
             // The end entries of runs are no reason to hold runs back.
             core.small_appends_wait.set(members.iter().any(|member| member.has_small_appends));
-            let is_small = core.small_appends_wait.get() && items.iter().map(Item::encoded_len).sum::<usize>() <= SMALL_FRAME_BYTES_MAX;
+            let is_small = core.small_appends_wait.get() && bytes <= SMALL_FRAME_BYTES_MAX;
             let under_way = is_small.then(|| core.small_frame.begin());
             writer.frame(&items).await?;
             drop(under_way);
@@ -71,8 +71,8 @@ pub(super) async fn run<D: Disk>(core: &Core<D>, mut writer: JournalWriter<D>) -
     }
 }
 
-/// Takes from the waiting partitions, in turn, what fits.
-fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
+/// Takes from the waiting partitions, in turn, what fits: the items, whose they are, and how many bytes of a frame they take.
+fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>, usize) {
     let (mut items, mut members) = (Vec::new(), Vec::new());
     let mut left = room;
     let mut slots = core.slots.borrow_mut();
@@ -86,8 +86,9 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
         let mut member = Member { id, has_bytes: false, has_small_appends: false, log_start: None };
         if partition.log_start_wanted > partition.log_start {
             member.log_start = Some(partition.log_start_wanted);
-            items.push(Item::LogStart { partition: id, offset: partition.log_start_wanted });
-            left -= ENTRY_OVERHEAD_BYTES;
+            let item = Item::LogStart { partition: id, offset: partition.log_start_wanted };
+            left -= item.encoded_len();
+            items.push(item);
         }
         let bulk_bytes_min = partition.skips_journal_from();
         let can_take = partition.may_journal();
@@ -97,7 +98,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
             let front = partition.front();
             let bytes = front.slices(start, end);
             let item = Item::Bytes { partition: id, segment_base: front.base_offset(), position: head::position(start), bytes };
-            left = left.saturating_sub(item.encoded_len());
+            left -= item.encoded_len();
             items.push(item);
             member.has_bytes = true;
             member.has_small_appends = !is_end_entry;
@@ -108,7 +109,7 @@ fn fill<D: Disk>(core: &Core<D>, room: usize) -> (Vec<Item>, Vec<Member>) {
         }
         core.settle(partition);
     }
-    (items, members)
+    (items, members, room - left)
 }
 
 /// The frame is durable.

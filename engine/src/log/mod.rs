@@ -21,7 +21,7 @@ mod start;
 mod stats;
 mod waiting;
 
-pub use crate::partition::{AbortedTransaction, AppendError, Appended, Piece, ReadError, ReadPlan};
+pub use crate::partition::{AbortedTransaction, AppendError, Appended, Incoming, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
 pub use keeper::{KeepEvent, Observer};
@@ -50,6 +50,11 @@ use std::{
     pin::pin,
     rc::Rc,
 };
+
+/// For so long after the last append of a core its producers are taken to go on, in ms: several pauses between two requests of a producer
+/// that collects records or waits for its acks, and little for whoever is held up by those that have ended. The next append of one that
+/// pauses for longer may have to wait for a large read.
+const PRODUCERS_MS: i64 = 200;
 
 /// What one core needs to open its log, made by the start for all cores together. It can be sent to the core's thread.
 /// Plain data.
@@ -194,10 +199,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// How long ago, in ms, something was appended, by the broker's clock.
+    /// Whether producers go on at `now_ms`, by the broker's clock: whoever has time leaves the disk to them, and reads little at once
+    /// ([`GENTLE_READ_BYTES`](crate::disk::GENTLE_READ_BYTES)).
     #[must_use]
-    pub fn appended_ms_ago(&self, now_ms: i64) -> i64 {
-        now_ms.saturating_sub(self.core.keeper.appended_ms())
+    pub fn has_producers(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.core.keeper.appended_ms()) < PRODUCERS_MS
     }
 
     async fn open_partition(&self, id: PartitionId) -> Result<(), OpenError> {

@@ -144,6 +144,8 @@ impl<D: Disk> Future for Durable<D> {
             return Poll::Ready(Err(AppendError::Storage(why)));
         }
         if *offset < partition.high_watermark {
+            // Who moves the high watermark takes all below it off the waiters.
+            *is_waiting = false;
             return Poll::Ready(Ok(()));
         }
         if partition.is_deleted {

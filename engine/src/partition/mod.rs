@@ -31,3 +31,4 @@ pub use progress::Run;
 pub use recovered::{Damage, Recovered, Scanned};
 pub use spec::{PartitionConfig, PartitionSpec, TimestampType};
 pub use state::Partition;
+pub use stretch::Incoming;

@@ -12,8 +12,21 @@ use std::{collections::VecDeque, rc::Rc};
 pub enum Incoming<'a> {
     /// It is copied.
     Borrowed(&'a [u8]),
-    /// Received into memory that may become the tail's.
+    /// Received into memory that may become the tail's: it does if the slice is the only part of its chunk and ends what is filled of
+    /// it, and has the phase of [`Log::append_phase`](crate::log::Log::append_phase). Otherwise it is copied like any other.
     Received(Slice),
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Incoming<'a> {
+    fn from(bytes: &'a T) -> Self {
+        Incoming::Borrowed(bytes.as_ref())
+    }
+}
+
+impl From<Slice> for Incoming<'_> {
+    fn from(slice: Slice) -> Self {
+        Incoming::Received(slice)
+    }
 }
 
 impl Incoming<'_> {

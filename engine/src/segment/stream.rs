@@ -3,17 +3,15 @@
 
 use crate::{
     batch::{Header, Scanner, Step, Stop, crc},
-    disk::{BLOCK, Chunk, Disk, Open, Slice, begin},
+    disk::{BLOCK, Chunk, Disk, GENTLE_READ_BYTES, Open, Slice, begin},
 };
 use futures_util::future::LocalBoxFuture;
 use std::{collections::VecDeque, io, path::Path};
 
 /// What is read at once, in bytes: several batches of a megabyte, so that few of them lie across two windows.
 pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
-/// Windows that are read ahead.
+/// Windows that are read ahead; one, where others wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
-/// What is read at once, in bytes, where others wait for the disk; then one window is read ahead.
-const PIECE_BYTES: u64 = 256 << 10;
 
 /// A part of a segment that is passed over, unread: whole batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +75,7 @@ impl<D: Disk> BatchStream<D> {
         })
     }
 
-    /// While this is true, windows are read in small pieces, one after the other: others wait for the disk.
+    /// While this is true, windows are read in pieces of [`GENTLE_READ_BYTES`], one after the other: others wait for the disk.
     #[must_use]
     pub fn gently_when(self, gently: impl Fn() -> bool + 'static) -> BatchStream<D> {
         BatchStream { gently: Box::new(gently), ..self }
@@ -193,7 +191,7 @@ impl<D: Disk> BatchStream<D> {
     /// Has more windows read.
     async fn ask(&mut self) {
         let had = self.ahead.len();
-        let (windows_max, piece_bytes) = if (self.gently)() { (1, PIECE_BYTES) } else { (WINDOWS_AHEAD, WINDOW_BYTES) };
+        let (windows_max, piece_bytes) = if (self.gently)() { (1, GENTLE_READ_BYTES) } else { (WINDOWS_AHEAD, WINDOW_BYTES) };
         while self.ahead.len() < windows_max && self.asked < self.end {
             let at = self.asked;
             if let Some(pass) = self.passes.iter().find(|pass| pass.from <= at && (at + WINDOW_BYTES).min(self.end) <= pass.to) {

@@ -20,6 +20,8 @@ const LATER_MS: i64 = 100_000;
 /// Eight batches to a segment.
 const VALUE_BYTES: usize = 8_000;
 const SEGMENT_BYTES: u64 = 64 << 10;
+/// Keys that a round remembers: more than there are.
+const KEYS_MAX: usize = 10_000;
 /// What the file of a new segment is given at first, until its size is known.
 const AHEAD_BLOCKS: u64 = (16 << 20) / BLOCK;
 /// What is free besides: enough for the indexes of a group and what it becomes.
@@ -65,12 +67,24 @@ struct Round {
 impl Table {
     fn new(seed: u64) -> Table {
         let disk = SimDisk::new(seed, &[Path::new("/data"), Path::new("/journal")]);
+        Table::start(disk, seed, BTreeMap::new())
+    }
+
+    fn start(disk: SimDisk, seed: u64, written: BTreeMap<i64, Written>) -> Table {
         let mut executor = Executor::new(&disk, seed);
         let opened = disk.clone();
         let log = executor.block_on(async move { open(&opened).await });
         let running = log.clone();
         executor.spawn(async move { running.run().await });
-        Table { disk, executor, log, written: BTreeMap::new() }
+        Table { disk, executor, log, written }
+    }
+
+    /// The same after its process was killed.
+    fn restarted(self, seed: u64) -> Table {
+        let Table { disk, executor, log, written } = self;
+        drop((log, executor));
+        disk.kill();
+        Table::start(disk, seed, written)
     }
 
     /// Appends so many batches of one record: every second one is of one and the same key, each other has its own.
@@ -102,11 +116,23 @@ impl Table {
         run_out(&mut self.executor).expect("comes to rest");
     }
 
+    /// From now on nothing is dirty enough for a round: only one that has begun is gone on with.
+    fn begin_no_round(&mut self) {
+        self.log.configure(ID, PartitionConfig { min_cleanable_dirty_ratio: 1.0, ..partition() });
+        self.log.keep_soon(ID);
+        self.keep();
+    }
+
     /// A round in which nothing can be written any more once so many groups are in place.
     fn round(&mut self, groups_max: usize) -> Round {
+        self.round_of_keys(groups_max, KEYS_MAX)
+    }
+
+    /// The same with memory for so many keys.
+    fn round_of_keys(&mut self, groups_max: usize, keys_max: usize) -> Round {
         let (log, disk) = (self.log.clone(), self.disk.clone());
         let round = self.executor.block_on(async move {
-            let job = log.next_cleaning(LATER_MS, 10_000, (1, 2)).await.expect("a round is due");
+            let job = log.next_cleaning(LATER_MS, keys_max, (1, 2)).await.expect("a round is due");
             let mut groups = Vec::new();
             let work = job.run(&disk, async |group| {
                 let installed = log.install_cleaned(&job, &group).await;
@@ -124,6 +150,12 @@ impl Table {
         });
         self.keep();
         round
+    }
+
+    /// Whether there is a round to begin.
+    fn is_due(&mut self) -> bool {
+        let log = self.log.clone();
+        self.executor.block_on(async move { log.next_cleaning(LATER_MS, KEYS_MAX, (1, 2)).await }).is_some()
     }
 
     /// What there is says of each key what was written.
@@ -185,17 +217,36 @@ fn a_round_that_fails_in_its_second_group_leaves_the_first_in_place_and_the_next
         table.check();
 
         // Nothing is dirtier than that: no round would begin now, but this one has begun.
-        table.log.configure(ID, PartitionConfig { min_cleanable_dirty_ratio: 1.0, ..partition() });
-        table.log.keep_soon(ID);
-        table.keep();
+        table.begin_no_round();
         let next = table.round(usize::MAX);
         assert!(next.is_whole && next.end == failed.end, "seed {seed}");
         assert!(is_clean(&table.check(), next.end), "seed {seed}");
 
         table.append(40);
-        let log = table.log.clone();
-        let more = table.executor.block_on(async move { log.next_cleaning(LATER_MS, 10_000, (1, 2)).await });
-        assert!(more.is_none(), "seed {seed}: it has come to its end");
+        assert!(!table.is_due(), "seed {seed}: it has come to its end");
+        table.check();
+    }
+}
+
+#[test]
+fn a_round_that_could_not_remember_all_keys_is_gone_on_with_after_a_restart() {
+    for seed in 0..8 {
+        let mut table = Table::new(seed);
+        table.append(200);
+        // The key of batch 56 is the last one that has room: the round ends within a segment.
+        let partial = table.round_of_keys(usize::MAX, 30);
+        assert!(partial.is_whole, "seed {seed}");
+        assert!(!is_clean(&table.check(), partial.end), "seed {seed}: it had more to do");
+
+        let mut table = table.restarted(seed + 100);
+        table.begin_no_round();
+        let next = table.round(usize::MAX);
+        assert!(next.is_whole && next.end >= partial.end, "seed {seed}");
+        assert!(is_clean(&table.check(), next.end), "seed {seed}");
+
+        let mut table = table.restarted(seed + 200);
+        table.begin_no_round();
+        assert!(!table.is_due(), "seed {seed}: it has come to its end");
         table.check();
     }
 }

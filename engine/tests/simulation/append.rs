@@ -50,7 +50,7 @@ impl Broker {
         if phase + batch.bytes.len() as u64 > BLOCK {
             self.outside.counters.borrow_mut().hit(Hit::Adopted);
         }
-        log.append_received(id, received, now_ms)
+        log.append(id, received, now_ms)
     }
 
     /// Appends, and notes what the answer means. The base offset, or the error.

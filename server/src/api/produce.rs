@@ -12,7 +12,7 @@ use crate::{controller::now_ms, core::Core, errors};
 use bytes::Bytes;
 use engine::{
     disk::Slice,
-    log::{AppendError, Appended},
+    log::{AppendError, Appended, Incoming},
     partition::PartitionId,
 };
 use kafka_protocol::{
@@ -109,8 +109,8 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
             let outcome = match request.acks {
                 -1..=1 => {
                     let batch = match received.take() {
-                        Some(batch) => Batch::Received(batch),
-                        None => Batch::Borrowed(partition.records.as_deref().unwrap_or(&[])),
+                        Some(batch) => Incoming::Received(batch),
+                        None => Incoming::Borrowed(partition.records.as_deref().unwrap_or(&[])),
                     };
                     append(core, (context.version, context.client()), key, partition.index, batch, now_ms)
                 }
@@ -126,21 +126,13 @@ async fn append_all(core: &Rc<Core>, context: &RequestContext, request: ProduceR
     outcomes
 }
 
-/// The bytes of a batch.
-pub(super) enum Batch<'a> {
-    /// In the request.
-    Borrowed(&'a [u8]),
-    /// Apart from it, in memory that the tail may adopt.
-    Received(Slice),
-}
-
 /// Appends one batch that a client (`version` of the API, and its name for itself) has sent.
 pub(super) fn append(
     core: &Core,
     (version, client): (i16, &str),
     topic: TopicKey<'_>,
     partition: i32,
-    batch: Batch<'_>,
+    batch: Incoming<'_>,
     now_ms: i64,
 ) -> Outcome {
     let location = {
@@ -160,21 +152,14 @@ pub(super) fn append(
         }
         Location::Nowhere(error) => return Err(error.into()),
     };
-    let bytes: &[u8] = match &batch {
-        Batch::Borrowed(bytes) => bytes,
-        Batch::Received(slice) => slice,
-    };
+    let bytes = batch.bytes();
     if bytes.get(ATTRIBUTES_AT + 1).is_some_and(|low| low & COMPRESSION_MASK == ZSTD) && version < ZSTD_SINCE {
         return Err(AppendError::UnsupportedCompression(i16::from(ZSTD)).into());
     }
     if holds_another_batch(bytes) {
         return Err(AppendError::InvalidRecord("a produce request holds exactly one batch per partition".into()).into());
     }
-    let appended = match batch {
-        Batch::Borrowed(bytes) => core.log.append(id, bytes, now_ms)?,
-        Batch::Received(slice) => core.log.append_received(id, slice, now_ms)?,
-    };
-    Ok((id, appended))
+    Ok((id, core.log.append(id, batch, now_ms)?))
 }
 
 /// Whether a whole batch of format 2 is followed by something that is not a part of it.

@@ -7,7 +7,7 @@
 
 use super::{
     Asked, Reply, TopicKey, encoding,
-    produce::{self, Batch, Failure},
+    produce::{self, Failure},
 };
 use crate::{
     controller::now_ms,
@@ -15,7 +15,10 @@ use crate::{
     one_batch::{FLEXIBLE, OneBatch},
 };
 use bytes::{BufMut, BytesMut};
-use engine::{disk::UringDisk, log::Durable};
+use engine::{
+    disk::UringDisk,
+    log::{Durable, Incoming},
+};
 use kafka_protocol::{
     ResponseError,
     messages::{ApiKey, TopicName, produce_response::TopicProduceResponse},
@@ -67,7 +70,7 @@ pub fn append(core: &Rc<Core>, request: &[u8], peer: SocketAddr, last_topic: &mu
     if found.is_transactional || !matches!(found.acks, -1 | 1) || !core.log.admits(batch.len()) {
         return None;
     }
-    let appended = produce::append(core, (found.version, client), found.topic, found.partition, Batch::Borrowed(batch), now_ms());
+    let appended = produce::append(core, (found.version, client), found.topic, found.partition, Incoming::Borrowed(batch), now_ms());
     if let Err(Failure { error: ResponseError::KafkaStorageError, .. }) = appended {
         // Perhaps it is not open yet, and nothing has changed.
         return None;

@@ -199,7 +199,8 @@ impl Home {
 /// True if a broker runs on the data directory that this is, or lies in.
 pub(crate) fn is_live(path: &Path) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    path.ancestors().take(3).any(|directory| lock::holder(directory).is_some())
+    // A home is found by what lies in it. Of a data directory that is its lock, whether it is there or not.
+    path.join(lock::FILE).ancestors().take(3).any(|within| Home::of(within).holder.is_some())
 }
 
 /// The entries before the zeros at the end: a broker that did not stop cleanly leaves indexes longer than what they hold.

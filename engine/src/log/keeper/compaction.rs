@@ -81,6 +81,11 @@ impl Look {
     fn first_dirty(&self, noted: Option<i64>) -> i64 {
         plan::first_dirty(noted, self.log_start, self.sealed[0].base_offset, self.front_base)
     }
+
+    /// Whether the round of an earlier life that has noted this was a partial one.
+    fn is_partial(&self, noted: Option<i64>) -> bool {
+        noted.is_some_and(|noted| self.first_dirty(Some(noted)) == noted && plan::is_within(&self.sealed, self.front_base, noted))
+    }
 }
 
 /// Decides whether a partition is worth a round. Returns when to look again.
@@ -102,6 +107,7 @@ pub(super) async fn consider<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i
     if state.first_dirty.is_none() {
         let noted = read_first_dirty(&core.disk, &seen.directory).await.map_err(|error| (seen.directory.clone(), error))?;
         state.first_dirty = Some(seen.first_dirty(noted));
+        state.is_partial |= seen.is_partial(noted);
     }
     let first_dirty = seen.first_dirty(state.first_dirty);
     let (limit, lag_ends) = lag_limit(core, id, &seen, first_dirty, now_ms).await?;
@@ -115,6 +121,8 @@ pub(super) async fn consider<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i
     let mut states = core.keeper.states.borrow_mut();
     let kept = states.entry(id).or_default();
     if !kept.is_out {
+        // What was read of an earlier life; later on rounds say it.
+        kept.is_partial |= state.is_partial && kept.first_dirty.is_none();
         (kept.first_dirty, kept.ready) = (state.first_dirty, is_worth.then(|| range.dirty_ratio()));
     }
     drop(states);

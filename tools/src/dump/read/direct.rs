@@ -1,6 +1,6 @@
 //! Reads past the page cache, where the file system can: they neither disturb who writes the file nor push out what others need.
 
-use engine::disk::BLOCK;
+use engine::disk::{BLOCK, GENTLE_READ_BYTES};
 use rustix::fs::OFlags;
 use std::{
     fs::{File, OpenOptions},
@@ -12,8 +12,6 @@ use std::{
 
 /// Direct reads begin, end and lie in memory on multiples of this, in bytes.
 const ALIGNMENT: usize = BLOCK as usize;
-/// What is asked for at once, in bytes, of a disk that a broker is writing to: its flushes wait behind it.
-const PIECE_BYTES_GENTLY: usize = 256 << 10;
 
 /// Bytes of a file in the middle of a buffer.
 #[derive(Debug, Default)]
@@ -80,7 +78,7 @@ impl Direct {
         Ok(Direct { path: path.to_owned(), file, is_direct, is_gentle: false })
     }
 
-    /// The same in small pieces, beside a broker that writes.
+    /// The same in pieces of [`GENTLE_READ_BYTES`], beside a broker that writes.
     pub(super) fn gently(self) -> Direct {
         Direct { is_gentle: true, ..self }
     }
@@ -98,7 +96,7 @@ impl Direct {
             let began = Instant::now();
             // A direct read is of whole blocks, also where the file ends within one.
             let until = if self.is_direct { chunk.from + length.next_multiple_of(ALIGNMENT) } else { chunk.from + length };
-            let until = if self.is_gentle { until.min(at + PIECE_BYTES_GENTLY) } else { until };
+            let until = if self.is_gentle { until.min(at + GENTLE_READ_BYTES as usize) } else { until };
             match self.file.read_at(&mut chunk.buffer[at..until], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,

@@ -6,10 +6,13 @@ use engine::{
     batch::ControlRecord,
     segment::{FileKind, Indexes, OpenTransactions, decode_snapshot, file_name},
 };
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// Writes `.index`, `.timeindex` and `.txnindex` of the segment.
-pub(super) fn rebuild(directory: &Path, base_offset: i64) -> Result<()> {
+/// Writes `.index`, `.timeindex` and `.txnindex` of the segment. Returns the files that keep what was replaced.
+pub(super) fn rebuild(directory: &Path, base_offset: i64) -> Result<Vec<PathBuf>> {
     let path = |kind| directory.join(file_name(base_offset, kind));
     let mut indexes = Indexes::new(base_offset);
     let mut open = open_before(directory, base_offset)?;
@@ -20,17 +23,18 @@ pub(super) fn rebuild(directory: &Path, base_offset: i64) -> Result<()> {
         }
     })?;
     indexes.seal();
-    put(&path(FileKind::Index), &indexes.offsets.encode())?;
-    put(&path(FileKind::TimeIndex), &indexes.times.encode())?;
+    let mut kept = Vec::new();
+    kept.extend(put(&path(FileKind::Index), &indexes.offsets.encode())?);
+    kept.extend(put(&path(FileKind::TimeIndex), &indexes.times.encode())?);
     let transactions = path(FileKind::TxnIndex);
     if !indexes.transactions.entries().is_empty() || transactions.exists() {
-        put(&transactions, &indexes.transactions.encode())?;
+        kept.extend(put(&transactions, &indexes.transactions.encode())?);
     }
-    Ok(())
+    Ok(kept)
 }
 
-fn put(path: &Path, content: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|found| found == content) { Ok(()) } else { replace(path, content) }
+fn put(path: &Path, content: &[u8]) -> Result<Option<PathBuf>> {
+    if fs::read(path).is_ok_and(|found| found == content) { Ok(None) } else { replace(path, content) }
 }
 
 /// The transactions that are open where the segment begins: those of its snapshot, or of the log before.

@@ -1,7 +1,7 @@
 //! Changes to a `.log`: ranges are taken out, headers are set right. The bytes that are taken out are durable in a file beside
 //! before the log is touched.
 
-use super::{kept, sync_directory};
+use super::{place_beside, sync_directory};
 use crate::dump::{
     read::{BytesAt, Seen, walk},
     verify::Fix,
@@ -12,7 +12,7 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// What is copied at once, in bytes.
@@ -34,14 +34,15 @@ pub(super) fn headers(path: &Path, base_offset: i64, mut each: impl FnMut(u64, &
     .map(drop)
 }
 
-/// Applies the fixes that concern the log itself.
-pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<()> {
+/// Applies the fixes that concern the log itself. Returns the files that keep what was taken out or changed.
+pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<Vec<PathBuf>> {
+    let mut kept = Vec::new();
     let mut file = BytesAt::open(path)?;
     let size = file.size();
     let failed = || format!("can't repair {}", path.display());
     for fix in fixes {
         if let Fix::Header { position, base_offset, leader_epoch } = fix {
-            keep(path, &mut file, *position, (*position + HEADER_BYTES as u64).min(size))?;
+            kept.push(keep(path, &mut file, *position, (*position + HEADER_BYTES as u64).min(size))?);
             let log = File::options().write(true).open(path).with_context(failed)?;
             log.write_all_at(&base_offset.to_be_bytes(), position + BASE_OFFSET_AT as u64).with_context(failed)?;
             log.write_all_at(&leader_epoch.to_be_bytes(), position + LEADER_EPOCH_AT as u64).with_context(failed)?;
@@ -58,18 +59,18 @@ pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<()> {
     ranges.sort_unstable();
     ranges.dedup();
     if ranges.is_empty() {
-        return Ok(());
+        return Ok(kept);
     }
     let mut file = BytesAt::open(path)?;
     for (from, to) in &ranges {
-        keep(path, &mut file, *from, *to)?;
+        kept.push(keep(path, &mut file, *from, *to)?);
     }
     if let [(from, to)] = ranges[..]
         && to == size
     {
         let log = File::options().write(true).open(path).with_context(failed)?;
         log.set_len(from).and_then(|()| log.sync_all()).with_context(failed)?;
-        return Ok(());
+        return Ok(kept);
     }
     let tmp = path.with_extension("log.tmp");
     let mut out = BufWriter::new(File::create(&tmp).with_context(failed)?);
@@ -79,18 +80,20 @@ pub(super) fn apply(path: &Path, fixes: &[&Fix]) -> Result<()> {
         position = position.max(to);
     }
     out.into_inner().map_err(|error| error.into_error()).and_then(|out| out.sync_all()).with_context(failed)?;
-    fs::rename(&tmp, path).with_context(failed)
+    fs::rename(&tmp, path).with_context(failed)?;
+    Ok(kept)
 }
 
-/// Writes the bytes from `from` to `to` into a file beside, durably.
-fn keep(path: &Path, file: &mut BytesAt, from: u64, to: u64) -> Result<()> {
-    let to_path = kept(path, Some(from..to));
+/// Writes the bytes from `from` to `to` into a file beside, durably. Returns its name.
+fn keep(path: &Path, file: &mut BytesAt, from: u64, to: u64) -> Result<PathBuf> {
+    let to_path = place_beside(path, Some(from..to));
     let failed = || format!("can't write {}", to_path.display());
     let mut out = BufWriter::new(File::create(&to_path).with_context(failed)?);
     copy(file, from, to, &mut out)?;
     out.into_inner().map_err(|error| error.into_error()).and_then(|out| out.sync_all()).with_context(failed)?;
     // Its name, too: the log is changed next.
-    sync_directory(to_path.parent().unwrap_or(path))
+    sync_directory(to_path.parent().unwrap_or(path))?;
+    Ok(to_path)
 }
 
 fn copy(file: &mut BytesAt, mut from: u64, to: u64, out: &mut impl Write) -> Result<()> {

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use engine::segment::{EpochStart, FileKind, encode_epochs, file_name, removed_paths};
 use server::lock::Lock;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufRead, Write},
     ops::Range,
@@ -67,12 +67,10 @@ fn partition(directory: &Path, only: Option<i64>, request: &Request, yes: bool, 
             Printer::new(&request.look, out).note(None, &format!("{}: nothing was changed", directory.display()))?;
             return Ok(());
         }
-        let kept_before = all_kept(directory)?;
-        apply(directory, &fixable)?;
+        let mut kept = apply(directory, &fixable)?;
+        kept.sort_unstable();
         let mut printer = Printer::new(&request.look, out);
-        for path in all_kept(directory)?.difference(&kept_before) {
-            printer.note(None, &format!("kept beside: {}", path.display()))?;
-        }
+        kept.iter().try_for_each(|path| printer.note(None, &format!("kept beside: {}", path.display())))?;
         before = fixable;
     }
     Ok(())
@@ -89,49 +87,42 @@ fn asked(directory: &Path) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn apply(directory: &Path, findings: &[Finding]) -> Result<()> {
+/// Returns the files that keep what was taken out, changed or replaced.
+fn apply(directory: &Path, findings: &[Finding]) -> Result<Vec<PathBuf>> {
+    let mut kept = Vec::new();
     let mut logs: BTreeMap<i64, Vec<&Fix>> = BTreeMap::new();
     for finding in findings {
         match (&finding.fix, Known::of(&finding.file)) {
-            (Some(Fix::Aside), _) => aside(&finding.file)?,
-            (Some(Fix::Epochs), _) => epochs(directory)?,
+            (Some(Fix::Aside), _) => kept.push(aside(&finding.file)?),
+            (Some(Fix::Epochs), _) => kept.extend(epochs(directory)?),
             (Some(fix), Some(Known::Segment(base_offset, _))) => logs.entry(base_offset).or_default().push(fix),
             _ => {}
         }
     }
     for (base_offset, fixes) in logs {
         let path = directory.join(file_name(base_offset, FileKind::Log));
-        log::apply(&path, &fixes)?;
-        indexes::rebuild(directory, base_offset)?;
+        kept.extend(log::apply(&path, &fixes)?);
+        kept.extend(indexes::rebuild(directory, base_offset)?);
     }
-    sync_directory(directory)
+    sync_directory(directory)?;
+    Ok(kept)
 }
 
-/// Renames a file so that no broker reads it, and no other is replaced.
-fn aside(path: &Path) -> Result<()> {
-    let to = kept(path, None);
-    fs::rename(path, &to).with_context(|| format!("can't rename {} to {}", path.display(), to.display()))
+/// Renames a file so that no broker reads it, and no other is replaced. Returns its new name.
+fn aside(path: &Path) -> Result<PathBuf> {
+    let to = place_beside(path, None);
+    fs::rename(path, &to).with_context(|| format!("can't rename {} to {}", path.display(), to.display()))?;
+    Ok(to)
 }
 
 /// A place for what is taken out of a file, one that is free.
-fn kept(path: &Path, range: Option<Range<u64>>) -> PathBuf {
+fn place_beside(path: &Path, range: Option<Range<u64>>) -> PathBuf {
     removed_paths(path, range).find(|path| !path.exists()).expect("numbers don't end")
 }
 
-/// What repairs have kept in a directory.
-fn all_kept(directory: &Path) -> Result<BTreeSet<PathBuf>> {
-    let entries =
-        fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>());
-    let mut all: BTreeSet<PathBuf> = entries.with_context(|| format!("can't list {}", directory.display()))?;
-    all.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".removed")));
-    Ok(all)
-}
-
-/// Replaces a file's content durably. What it was is kept beside.
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    if path.exists() {
-        aside(path)?;
-    }
+/// Replaces a file's content durably. What it was is kept beside: where, if it was there.
+fn replace(path: &Path, content: &[u8]) -> Result<Option<PathBuf>> {
+    let kept = path.exists().then(|| aside(path)).transpose()?;
     let tmp = path.with_extension("tmp");
     let write = || {
         let mut file = File::create(&tmp)?;
@@ -139,11 +130,12 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&tmp, path)
     };
-    write().with_context(|| format!("can't write {}", path.display()))
+    write().with_context(|| format!("can't write {}", path.display()))?;
+    Ok(kept)
 }
 
-/// Writes the leader epochs that the batches have.
-fn epochs(directory: &Path) -> Result<()> {
+/// Writes the leader epochs that the batches have. Returns where the earlier ones are kept, if there were any.
+fn epochs(directory: &Path) -> Result<Option<PathBuf>> {
     let mut found: Vec<EpochStart> = Vec::new();
     for base_offset in super::inputs::Listing::of(directory)?.segments() {
         log::headers(&directory.join(file_name(base_offset, FileKind::Log)), base_offset, |_, header, _| {

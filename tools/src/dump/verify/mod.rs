@@ -46,7 +46,8 @@ pub(crate) struct Totals {
     pub(crate) segments: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
-    /// Offsets that are missing between batches: compaction does that, and damage, and a segment that was lost.
+    /// Offsets that are missing between the batches of a partition, or between the base offset of its first segment and its first batch:
+    /// compaction does that, and damage, and a segment that was lost.
     pub(crate) offsets_missing: u64,
 }
 
@@ -79,7 +80,7 @@ fn print_totals(totals: &Totals, findings: usize, worst: Outcome, out: &mut Prin
     }
     let gaps = match totals.offsets_missing {
         0 => String::new(),
-        count => format!("; {count} offsets are missing between batches, or in front of a segment's first one"),
+        count => format!("; {count} offsets are missing between batches, or in front of the first one"),
     };
     let text = format!(
         "{verdict}: {findings} findings in {} partitions, {} segments, {} batches, {}{gaps}",

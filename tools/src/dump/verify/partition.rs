@@ -274,6 +274,25 @@ mod tests {
     }
 
     #[test]
+    fn offsets_are_missing_between_batches_and_segments_and_in_front_of_the_first_one() {
+        let missing = |logs: &[(i64, Range<i64>)]| {
+            let root = tempfile::tempdir().expect("a directory");
+            logs.iter().for_each(|(base_offset, offsets)| write(root.path(), *base_offset, offsets.clone()));
+            let (request, journals, progress) = (Request::default(), Journals::default(), Progress::new(false, 0));
+            let mut totals = Totals::default();
+            let found = verify(root.path(), None, &request, &journals, &progress, &mut totals).expect("readable");
+            assert!(found.is_empty(), "{found:?}");
+            totals.offsets_missing
+        };
+        assert_eq!(missing(&[(0, 0..3), (3, 3..6)]), 0);
+        assert_eq!(missing(&[(7, 7..9)]), 0, "retention took what was before");
+        assert_eq!(missing(&[(7, 8..9), (9, 9..11)]), 1, "in front of the first one");
+        assert_eq!(missing(&[(0, 0..3), (3, 5..6)]), 2, "at the beginning of a segment");
+        assert_eq!(missing(&[(0, 0..2), (3, 3..6)]), 1, "at the end of a segment");
+        assert_eq!(missing(&[(0, 0..3), (6, 7..9)]), 4, "a segment is not there, and a batch behind it");
+    }
+
+    #[test]
     fn what_compaction_has_merged_is_verified_in_its_new_place_whenever_that_was() {
         // Since they were listed, but before the first was read; while the first is read; and while the last is.
         for merged_at in [None, Some(0), Some(6)] {

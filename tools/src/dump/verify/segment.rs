@@ -110,11 +110,14 @@ impl Segment<'_> {
     }
 
     /// Reads it, and says what is wrong, and what is known behind it.
-    pub(super) fn verify(&self, state: State) -> Result<(Vec<Finding>, State, Totals)> {
+    pub(super) fn verify(&self, mut state: State) -> Result<(Vec<Finding>, State, Totals)> {
         let log = self.path(FileKind::Log);
         self.progress.on(&log);
         let mut found = Vec::new();
         let moving = matches!(self.ending, Ending::Moving { .. });
+        // What is missing at the end of the segment before, or with a segment between, may have begun a transaction.
+        let skipped = self.base_offset.saturating_sub(state.next_offset).max(0) as u64;
+        state.exact &= skipped == 0;
         // The indexes first: what they name must be in the log, and not the other way round.
         let mut offsets = Offsets::read(self.path(FileKind::Index), self.base_offset, &mut found)?;
         let mut times = Times::read(self.path(FileKind::TimeIndex), self.base_offset, &mut found)?;
@@ -129,7 +132,7 @@ impl Segment<'_> {
         let Opened { mut file, unknown, end } = open(&log, self.base_offset, Some(0), self.request, self.journals)?;
         let ending = self.ending.opened(end);
         let sequence = Sequence::new(self.base_offset.max(state.next_offset), state.leader_epoch, self.next_base.unwrap_or(i64::MAX));
-        let totals = Totals { segments: 1, bytes: file.size(), ..Totals::default() };
+        let totals = Totals { segments: 1, bytes: file.size(), offsets_missing: skipped, ..Totals::default() };
         let mut pass = Pass { segment: self, ending, log, state, sequence, offsets, times, transactions, totals, found, undecided: false };
         let end = walk(&mut file, 0, self.base_offset, |seen| {
             match seen {
@@ -338,7 +341,7 @@ impl Pass<'_> {
                 finding.action = "the log is to be restored first".to_owned();
             }
         }
-        self.totals.offsets_missing = self.sequence.missing();
+        self.totals.offsets_missing += self.sequence.missing();
         self.state.next_offset = end;
         self.state.leader_epoch = self.sequence.epoch();
         if let Some(last) = self.sequence.last() {

@@ -179,7 +179,7 @@ impl Sequence {
         self.last.map(|last| (last, self.next_offset))
     }
 
-    /// Offsets that are missing between batches.
+    /// Offsets that are missing between batches, or in front of the first one.
     pub(super) fn missing(&self) -> u64 {
         self.missing
     }
