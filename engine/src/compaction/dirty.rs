@@ -59,8 +59,11 @@ impl Dirty {
         let keys = KeyMap::new(job.keys_max.min(span), job.secret);
         let mut dirty =
             Dirty { keys, is_regular: true, is_plain: true, parts: BTreeMap::new(), end_offset: job.first_dirty, is_partial: false };
-        let mut transactions = Transactions::new(aborted);
         let next = |index: usize| job.segments.get(index + 1).map_or(job.end, |next| next.base_offset);
+        // Those that have ended before have their markers where this doesn't come: what their producers did afterwards would count as
+        // aborted (Kafka: `collectAbortedTransactions` of the dirty part only).
+        let first = (0..job.segments.len()).find(|index| next(*index) > job.first_dirty).map_or(job.end, |at| job.segments[at].base_offset);
+        let mut transactions = Transactions::new(aborted.into_iter().filter(|txn| txn.last_offset >= first).collect());
         for (index, segment) in job.segments.iter().enumerate().filter(|(index, _)| next(*index) > job.first_dirty) {
             let mut source = Batches::open(disk, &job.directory, segment, Vec::new(), &job.progress).await?;
             let mut parts = Parts::of(segment);

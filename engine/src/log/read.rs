@@ -53,11 +53,22 @@ impl<D: Disk> Log<D> {
         at_least_one: bool,
         read_committed: bool,
     ) -> Result<ReadPlan<D>, ReadError> {
-        let mut plan = self.read_batches(id, Ask { offset, bytes_max, at_least_one, read_committed }).await?;
-        if read_committed && plan.bytes > 0 {
-            plan.aborted = changes::aborted(self, id, offset, plan.next_offset).await?;
+        let ask = Ask { offset, bytes_max, at_least_one, read_committed };
+        let mut attempts = 0;
+        loop {
+            let closings = self.core.segments.closings();
+            let mut plan = self.read_batches(id, ask).await?;
+            if read_committed && plan.bytes > 0 {
+                plan.aborted = changes::aborted(self, id, offset, plan.next_offset).await?;
+                attempts += 1;
+                // The batches may be those of a segment that a compacted one has replaced meanwhile: that need not know of aborted
+                // records which it doesn't have.
+                if self.core.segments.closings() != closings && attempts < READ_ATTEMPTS {
+                    continue;
+                }
+            }
+            return Ok(plan);
         }
-        Ok(plan)
     }
 
     async fn read_batches(&self, id: PartitionId, mut ask: Ask) -> Result<ReadPlan<D>, ReadError> {

@@ -363,7 +363,7 @@ pub fn is_scratch(path: &Path) -> bool {
 }
 
 /// A reader may be writing indexes that a crash has taken: what is to be swapped then has to wait.
-fn is_held(error: &CleanError) -> bool {
+pub fn is_held(error: &CleanError) -> bool {
     matches!(error, CleanError::Disk { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
 }
 
@@ -438,7 +438,7 @@ pub fn run_out(executor: &mut Executor) -> Result<(), String> {
 }
 
 /// Steps until a task has ended.
-fn drive<T>(executor: &mut Executor, task: &Joined<T>) -> Result<T, String> {
+pub fn drive<T>(executor: &mut Executor, task: &Joined<T>) -> Result<T, String> {
     let limit = executor.steps() + STEPS_MAX;
     loop {
         if let Some(value) = task.take() {

@@ -8,10 +8,12 @@
 //! every moment; each record that is there is the one that was appended at its offset; a reader at any offset gets
 //! everything behind it that is there; what was cleaned holds each key once; tombstones go; a producer's state outlives its
 //! records; and more keys than fit the memory only take more rounds. A part of the histories has rounds that fail on their way:
-//! what they have put in place by then, the next one goes on from. `groups` has the same without chance, and a disk that is nearly full.
+//! what they have put in place by then, the next one goes on from. `groups` has the same without chance, and a disk that is nearly full;
+//! `transactions` has logs that a Kafka wrote, with transactions.
 
 mod groups;
 mod history;
+mod transactions;
 
 use std::env;
 
