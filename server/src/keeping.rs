@@ -14,8 +14,9 @@ use anyhow::Context;
 use engine::{
     compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress},
     disk::UringDisk,
+    log::has_producers,
 };
-use std::{convert::Infallible, io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
+use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// Between two looks of a core at what is due, in ms: so many partitions may be due at once that one look should take
@@ -25,8 +26,6 @@ const PAUSE_MS: u64 = 200;
 const SLEEP_MS_MAX: i64 = 3_600_000;
 /// Jobs that wait for the thread: one for each core at most.
 const JOBS_MAX: usize = 1_024;
-/// How often a round that is out is told whether there are producers, in ms.
-const WATCH_MS: u64 = 100;
 /// The priority of the thread: the lowest.
 const NICE: i32 = 19;
 /// Memory for the keys of one round, in bytes (Kafka: `log.cleaner.dedupe.buffer.size`).
@@ -147,34 +146,19 @@ async fn keep(core: Rc<Core>) {
 async fn clean(core: Rc<Core>, cleaner: Cleaner) {
     while !core.stopping.is_raised() {
         let secret = (rand::random(), rand::random());
-        let Some(job) = core.log.next_cleaning(now_ms(), KEYS_BYTES_MAX / KEY_BYTES, secret).await else {
+        let Some(mut job) = core.log.next_cleaning(now_ms(), KEYS_BYTES_MAX / KEY_BYTES, secret).await else {
             tokio::select! {
                 () = core.log.has_cleaning() => continue,
                 () = core.stopping.raised() => return,
             }
         };
+        // All cores have the same disk.
+        job.progress = Progress::gentle_when(|| has_producers(now_ms()));
         core.tallies.round_begins(&job);
         let install = async |group: Group| core.log.install_cleaned(&job, &group).await;
-        let cleaned = tokio::select! {
-            cleaned = cleaner.run(job.clone(), install) => cleaned,
-            never = watch(&core, &job.progress) => match never {},
-        };
-        let Some(result) = cleaned else { return };
+        let Some(result) = cleaner.run(job.clone(), install).await else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
         core.tallies.round_ends();
-    }
-}
-
-/// Has a round read gently while there are producers, of whatever core: all have the same disk.
-async fn watch(core: &Rc<Core>, progress: &Progress) -> Infallible {
-    loop {
-        let mut is_busy = false;
-        for index in 0..core.settings.nodes.len() {
-            let has_producers = core.ask(index, |core| async move { core.log.has_producers(now_ms()) }).await;
-            is_busy |= has_producers.unwrap_or(false);
-        }
-        progress.read_gently(is_busy);
-        tokio::time::sleep(Duration::from_millis(WATCH_MS)).await;
     }
 }
 

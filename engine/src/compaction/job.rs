@@ -203,7 +203,7 @@ impl Job {
         // stays as it is there is no new one, and what is in front of the first change is copied when it comes.
         let mut writer = match group {
             [_] => None,
-            _ => Some(Writer::create(disk, &self.scratch, group[0].base_offset).await?),
+            _ => Some(Writer::create(disk, &self.scratch, group[0].base_offset, self.progress.pace()).await?),
         };
         let mut still_aborted = Vec::new();
         for segment in group {
@@ -268,7 +268,7 @@ impl Job {
 
     /// A new segment that begins with what is in front of `end`, in bytes, of this one.
     async fn copy<D: Disk>(&self, disk: &D, segment: &Source, end: u64) -> Result<Writer<D>, CleanError> {
-        let mut writer = Writer::create(disk, &self.scratch, segment.base_offset).await?;
+        let mut writer = Writer::create(disk, &self.scratch, segment.base_offset, self.progress.pace()).await?;
         let mut source = Batches::open(disk, &self.directory, &Source { bytes: end, ..*segment }, Vec::new(), &self.progress).await?;
         while let Some(header) = source.next().await? {
             writer.push(&header, source.batch(&header).await?).await?;

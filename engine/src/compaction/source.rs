@@ -48,9 +48,7 @@ impl<D: Disk> Batches<D> {
     ) -> Result<Batches<D>, CleanError> {
         let path = log_path(directory, source.base_offset);
         let stream = BatchStream::open(disk, &path, source.base_offset, source.bytes, passes).await.map_err(at(&path))?;
-        let progress = progress.clone();
-        let stream = stream.gently_when(move || progress.is_gentle());
-        Ok(Batches { path, stream, position: 0 })
+        Ok(Batches { path, stream: stream.paced(progress.pace()), position: 0 })
     }
 
     /// The header of the next one.

@@ -4,7 +4,7 @@
 use super::job::{CleanError, at};
 use crate::{
     batch::Header,
-    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, begin},
+    disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, Pace, Slice, begin},
     segment::{AbortedTxn, FileKind, Indexes, swap::cleaned_name},
 };
 use futures_util::{future::LocalBoxFuture, try_join};
@@ -28,13 +28,14 @@ pub(super) struct Writer<D: Disk> {
     /// Bytes in front of `chunk`.
     written: u64,
     allocated: u64,
+    pace: Rc<Pace>,
     /// The write that is under way.
     writing: Option<LocalBoxFuture<'static, io::Result<()>>>,
 }
 
 impl<D: Disk> Writer<D> {
-    /// An empty one in the scratch directory.
-    pub async fn create(disk: &D, scratch: &Path, base_offset: i64) -> Result<Writer<D>, CleanError> {
+    /// An empty one in the scratch directory, written at that pace.
+    pub async fn create(disk: &D, scratch: &Path, base_offset: i64, pace: Pace) -> Result<Writer<D>, CleanError> {
         let path = scratch.join(cleaned_name(base_offset, FileKind::Log));
         let file = disk.open(&path, Open::Create).await.map_err(at(&path))?;
         Ok(Writer {
@@ -46,6 +47,7 @@ impl<D: Disk> Writer<D> {
             chunk: Chunk::new(CHUNK_BYTES),
             written: 0,
             allocated: 0,
+            pace: Rc::new(pace),
             writing: None,
         })
     }
@@ -74,8 +76,9 @@ impl<D: Disk> Writer<D> {
             self.allocated = end.max(self.allocated + ALLOCATION_BYTES);
             self.disk.allocate(&self.file, self.allocated).await.map_err(at(&self.path))?;
         }
-        let (disk, file, position, slice) = (self.disk.clone(), self.file.clone(), self.written, self.chunk.blocks(0, bytes));
-        self.writing = Some(begin(async move { disk.write(&file, position, vec![slice]).await }).await);
+        let (disk, file, pace) = (self.disk.clone(), self.file.clone(), Rc::clone(&self.pace));
+        let (position, slice) = (self.written, self.chunk.blocks(0, bytes));
+        self.writing = Some(begin(async move { write(&disk, &file, position, &slice, &pace).await }).await);
         self.written += bytes as u64;
         self.chunk = Chunk::new(CHUNK_BYTES);
         Ok(())
@@ -125,4 +128,17 @@ impl<D: Disk> Writer<D> {
         };
         work.await.map_err(at(&path))
     }
+}
+
+/// Writes whole blocks at `position`, at that pace.
+async fn write<D: Disk>(disk: &D, file: &D::File, position: u64, slice: &Slice, pace: &Pace) -> io::Result<()> {
+    let mut written = 0;
+    while written < slice.len() {
+        let bytes = pace.bytes_at_once((slice.len() - written) as u64) as usize;
+        let began_us = disk.now_us();
+        disk.write(file, position + written as u64, vec![slice.sub(written, written + bytes)]).await?;
+        pace.pause(disk, began_us).await;
+        written += bytes;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 mod chunk;
 mod memory;
 mod overlay;
+mod pace;
 pub mod probe;
 mod recorder;
 pub mod sim;
@@ -14,6 +15,7 @@ mod uring;
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub(crate) use memory::give_back;
 pub use overlay::{Overlay, OverlayFile};
+pub use pace::{GENTLE_BYTES, Pace, pause_behind};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 
@@ -23,14 +25,11 @@ use std::{
     io,
     path::{Path, PathBuf},
     task::Poll,
+    time::Duration,
 };
 
 /// The unit of every direct read and write, in bytes.
 pub const BLOCK: u64 = 4096;
-/// What is read at once, in bytes, by whoever reads much of a disk that producers wait for: the flush that an ack waits for comes behind
-/// what was asked for before it. Beside readers of twice as much an ack took twice as long, and with half of it a core was busy with asking
-/// (docs/benchmarks.md, W5).
-pub const GENTLE_READ_BYTES: u64 = 256 << 10;
 
 /// How [`Disk::open`] treats a file that exists or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +103,11 @@ pub trait Disk: Clone + 'static {
     /// a simulated run stays the same run.
     fn now_us(&self) -> u64 {
         0
+    }
+    /// Waits for so long by that clock.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> {
+        let _ = time;
+        std::future::ready(())
     }
     /// An ack that is about to be given relies on these bytes being durable. Nothing, but for a [`Recorder`]: it asserts.
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {

@@ -9,6 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 /// What is known of one file.
@@ -203,6 +204,10 @@ impl<D: Disk> Disk for Recorder<D> {
 
     fn now_us(&self) -> u64 {
         self.disk.now_us()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.disk.sleep(time).await;
     }
 
     fn relied_on(&self, file: &Self::File, position: u64, len: u64) {

@@ -24,7 +24,7 @@ mod waiting;
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Incoming, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
-pub use keeper::{KeepEvent, Observer};
+pub use keeper::{KeepEvent, Observer, has_producers};
 pub use read::{Offsets, TimeQuery};
 pub use start::{CATALOG, Foreign, Replay, Start, catalog_spec, find_foreign, mark_clean};
 pub use stats::{LogStats, PartitionStats, Use};
@@ -50,11 +50,6 @@ use std::{
     pin::pin,
     rc::Rc,
 };
-
-/// For so long after the last append of a core its producers are taken to go on, in ms: several pauses between two requests of a producer
-/// that collects records or waits for its acks, and little for whoever is held up by those that have ended. The next append of one that
-/// pauses for longer may have to wait for a large read.
-const PRODUCERS_MS: i64 = 200;
 
 /// What one core needs to open its log, made by the start for all cores together. It can be sent to the core's thread.
 /// Plain data.
@@ -199,11 +194,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Whether producers go on at `now_ms`, by the broker's clock: whoever has time leaves the disk to them, and reads little at once
-    /// ([`GENTLE_READ_BYTES`](crate::disk::GENTLE_READ_BYTES)).
+    /// Whether producers of this core go on at `now_ms`, by the broker's clock: whoever has time leaves the disk to them, and reads little at
+    /// once ([`GENTLE_BYTES`](crate::disk::GENTLE_BYTES)).
     #[must_use]
     pub fn has_producers(&self, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.core.keeper.appended_ms()) < PRODUCERS_MS
+        self.core.keeper.has_producers(now_ms)
     }
 
     async fn open_partition(&self, id: PartitionId) -> Result<(), OpenError> {

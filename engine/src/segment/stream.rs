@@ -3,10 +3,10 @@
 
 use crate::{
     batch::{Header, Scanner, Step, Stop, crc},
-    disk::{BLOCK, Chunk, Disk, GENTLE_READ_BYTES, Open, Slice, begin},
+    disk::{BLOCK, Chunk, Disk, Open, Pace, Slice, begin},
 };
 use futures_util::future::LocalBoxFuture;
-use std::{collections::VecDeque, io, path::Path};
+use std::{collections::VecDeque, io, path::Path, rc::Rc};
 
 /// What is read at once, in bytes: several batches of a megabyte, so that few of them lie across two windows.
 pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
@@ -43,7 +43,7 @@ pub struct BatchStream<D: Disk> {
     /// Where the next window to be asked for begins.
     asked: u64,
     ahead: VecDeque<Asked>,
-    gently: Box<dyn Fn() -> bool>,
+    pace: Rc<Pace>,
     window: Option<Slice>,
     window_at: u64,
     /// The front of what lies across windows, from `joined_at` on.
@@ -67,7 +67,7 @@ impl<D: Disk> BatchStream<D> {
             passed: 0,
             asked: 0,
             ahead: VecDeque::new(),
-            gently: Box::new(|| false),
+            pace: Rc::new(Pace::fast()),
             window: None,
             window_at: 0,
             joined: Vec::new(),
@@ -75,10 +75,10 @@ impl<D: Disk> BatchStream<D> {
         })
     }
 
-    /// While this is true, windows are read in pieces of [`GENTLE_READ_BYTES`], one after the other: others wait for the disk.
+    /// Beside producers windows are read in pieces, one after the other, and none ahead but the first piece of the next one.
     #[must_use]
-    pub fn gently_when(self, gently: impl Fn() -> bool + 'static) -> BatchStream<D> {
-        BatchStream { gently: Box::new(gently), ..self }
+    pub fn paced(self, pace: Pace) -> BatchStream<D> {
+        BatchStream { pace: Rc::new(pace), ..self }
     }
 
     /// Where the next batch begins.
@@ -191,7 +191,7 @@ impl<D: Disk> BatchStream<D> {
     /// Has more windows read.
     async fn ask(&mut self) {
         let had = self.ahead.len();
-        let (windows_max, piece_bytes) = if (self.gently)() { (1, GENTLE_READ_BYTES) } else { (WINDOWS_AHEAD, WINDOW_BYTES) };
+        let windows_max = if self.pace.is_gentle() { 1 } else { WINDOWS_AHEAD };
         while self.ahead.len() < windows_max && self.asked < self.end {
             let at = self.asked;
             if let Some(pass) = self.passes.iter().find(|pass| pass.from <= at && (at + WINDOW_BYTES).min(self.end) <= pass.to) {
@@ -199,8 +199,8 @@ impl<D: Disk> BatchStream<D> {
                 continue;
             }
             let bytes = (self.end - at).next_multiple_of(BLOCK).min(WINDOW_BYTES);
-            let (disk, file) = (self.disk.clone(), self.file.clone());
-            let window = begin(async move { read(&disk, &file, at, bytes, piece_bytes).await }).await;
+            let (disk, file, pace) = (self.disk.clone(), self.file.clone(), Rc::clone(&self.pace));
+            let window = begin(async move { read(&disk, &file, at, bytes, &pace).await }).await;
             self.ahead.push_back(Asked { at, bytes, window });
             self.asked += bytes;
         }
@@ -211,16 +211,18 @@ impl<D: Disk> BatchStream<D> {
     }
 }
 
-/// Reads `bytes` from `at` on, at most `piece_bytes` at once; fewer at the file's end.
-async fn read<D: Disk>(disk: &D, file: &D::File, at: u64, bytes: u64, piece_bytes: u64) -> io::Result<Slice> {
-    if bytes <= piece_bytes {
+/// Reads `bytes` from `at` on, at that pace; fewer at the file's end.
+async fn read<D: Disk>(disk: &D, file: &D::File, at: u64, bytes: u64, pace: &Pace) -> io::Result<Slice> {
+    if pace.bytes_at_once(bytes) == bytes {
         return disk.read(file, at, bytes as usize).await;
     }
     let window = Chunk::new(bytes as usize);
     let mut read = 0;
     while read < bytes {
-        let wanted = piece_bytes.min(bytes - read);
+        let wanted = pace.bytes_at_once(bytes - read);
+        let began_us = disk.now_us();
         let piece = disk.read(file, at + read, wanted as usize).await?;
+        pace.pause(disk, began_us).await;
         window.append(&piece);
         read += piece.len() as u64;
         if (piece.len() as u64) < wanted {

@@ -4,14 +4,17 @@ use super::*;
 use crate::{
     batch::{BatchBuilder, Codec, Header, control_batch},
     disk::{
-        Disk, Open,
+        Disk, Open, Pace,
         sim::{Executor, SimDisk},
         write_whole,
     },
     ids::PartitionId,
 };
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 const BASE: i64 = 1_000;
 
@@ -338,7 +341,7 @@ fn a_walk_ends_where_the_file_does_even_if_it_was_thought_longer() {
     });
 }
 
-/// What a stream finds: positions and bytes, every batch or only those that `wanted` says.
+/// What a stream finds: positions and bytes, every batch or only those that `wanted` says. It is the same beside producers that come and go.
 async fn streamed(
     disk: &SimDisk,
     path: &Path,
@@ -346,7 +349,23 @@ async fn streamed(
     passes: Vec<Pass>,
     wanted: impl Fn(usize) -> bool,
 ) -> (Vec<(u64, Vec<u8>)>, crate::batch::Stop) {
-    let mut stream = BatchStream::open(disk, path, BASE, bytes, passes).await.expect("opens");
+    let looks = Cell::new(0);
+    let comes_and_goes = Pace::gentle_when(move || looks.replace(looks.get() + 1) % 3 > 0);
+    let found = streamed_at(Pace::fast(), (disk, path), bytes, passes.clone(), &wanted).await;
+    let beside_producers = streamed_at(comes_and_goes, (disk, path), bytes, passes, &wanted).await;
+    assert_eq!(format!("{:?}", found.1), format!("{:?}", beside_producers.1));
+    assert!(found.0 == beside_producers.0, "other batches");
+    found
+}
+
+async fn streamed_at(
+    pace: Pace,
+    (disk, path): (&SimDisk, &Path),
+    bytes: u64,
+    passes: Vec<Pass>,
+    wanted: &impl Fn(usize) -> bool,
+) -> (Vec<(u64, Vec<u8>)>, crate::batch::Stop) {
+    let mut stream = BatchStream::open(disk, path, BASE, bytes, passes).await.expect("opens").paced(pace);
     let mut found = Vec::new();
     for index in 0.. {
         let header = match stream.next_header().await.expect("reads") {

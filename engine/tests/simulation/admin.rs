@@ -126,11 +126,9 @@ impl Broker {
         if !self.room(&self.logs[0].clone(), PartitionId::CATALOG, 200).await {
             return false;
         }
-        let epoch = self.outside.epoch.get();
-        if !self.change(Change::Deleted { id, epoch }).await {
+        if !self.change(Change::Deleted { id }).await {
             return false;
         }
-        // Others may have raised it meanwhile.
         self.outside.epoch.set(self.outside.epoch.get() + 1);
         if let Some(partition) = self.outside.model.borrow_mut().partitions.get_mut(&id) {
             partition.existence = Existence::Gone;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub enum Change {
     /// Topic number `topic` has a new partition.
     Created { id: PartitionId, topic: u32 },
-    /// It is no more. The counter of leader epochs was `epoch`, and rises by one.
-    Deleted { id: PartitionId, epoch: i32 },
+    /// It is no more. The counter of leader epochs rises by one.
+    Deleted { id: PartitionId },
 }
 
 /// What a start reads.
@@ -20,7 +20,7 @@ pub enum Change {
 pub struct Catalog {
     /// The partitions that exist, with their topics.
     pub exist: BTreeMap<PartitionId, u32>,
-    /// The counter of leader epochs, as far as the deletions tell: 0 if there was none.
+    /// The counter of leader epochs: that of the start that the last batch was written behind, and the deletions since.
     pub epoch: i32,
 }
 
@@ -28,7 +28,7 @@ pub struct Catalog {
 pub fn encode(change: Change, now_ms: i64) -> Vec<u8> {
     let text = match change {
         Change::Created { id, topic } => format!("created {} {topic}", id.0),
-        Change::Deleted { id, epoch } => format!("deleted {} {epoch}", id.0),
+        Change::Deleted { id } => format!("deleted {}", id.0),
     };
     BatchBuilder::new().record(now_ms, None, Some(text.as_bytes())).build()
 }
@@ -39,6 +39,7 @@ pub fn replay(mut batches: &[u8]) -> Result<Catalog, String> {
     while !batches.is_empty() {
         let header = Header::read(batches).filter(|header| header.size() <= batches.len()).ok_or("the catalog ends within a batch")?;
         let (batch, rest) = batches.split_at(header.size());
+        catalog.epoch = catalog.epoch.max(header.leader_epoch());
         let records = payload(&header, batch, 1 << 20).map_err(|error| format!("the catalog: {error:?}"))?;
         for record in Records::new(&header, &records) {
             let record = record.map_err(|error| format!("the catalog: {error:?}"))?;
@@ -48,9 +49,9 @@ pub fn replay(mut batches: &[u8]) -> Result<Catalog, String> {
                 ["created", id, topic] => {
                     catalog.exist.insert(PartitionId(id.parse().unwrap()), topic.parse().unwrap());
                 }
-                ["deleted", id, epoch] => {
+                ["deleted", id] => {
                     catalog.exist.remove(&PartitionId(id.parse().unwrap()));
-                    catalog.epoch = catalog.epoch.max(epoch.parse().unwrap()) + 1;
+                    catalog.epoch += 1;
                 }
                 _ => return Err(format!("the catalog holds {text:?}")),
             }

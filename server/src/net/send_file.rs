@@ -3,13 +3,13 @@
 
 use super::socket::Socket;
 use crate::cold_reads::ColdReads;
-use engine::disk::{BufferedFile, Disk, GENTLE_READ_BYTES, UringDisk};
+use engine::disk::{BufferedFile, Disk, GENTLE_BYTES, UringDisk};
 use rustix::fs::{Advice, fadvise};
 use std::{io, os::fd::RawFd};
 use tokio::sync::SemaphorePermit;
 
 /// Bytes of one turn: between two turns the core serves others, and one turn is what is read at once beside producers.
-pub const TURN_BYTES_MAX: usize = GENTLE_READ_BYTES as usize;
+pub const TURN_BYTES_MAX: usize = GENTLE_BYTES as usize;
 /// Bytes that are asked for ahead of the one that is being sent.
 const AHEAD_BYTES: usize = 1 << 20;
 /// Times that a range is asked for before it is sent as it is: memory may be so short that it is evicted at once.

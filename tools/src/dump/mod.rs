@@ -29,6 +29,7 @@ pub use show::{Form, Format, Look};
 
 use anyhow::{Context, Result};
 use journal::Journals;
+use read::beside_a_broker;
 use std::{io::Write, path::PathBuf};
 
 /// What is done with the paths.
@@ -107,9 +108,6 @@ impl Outcome {
     }
 }
 
-/// The priority beside a running broker: the lowest.
-const NICE_BESIDE_A_BROKER: i32 = 19;
-
 /// Does what `request` asks for.
 ///
 /// # Errors
@@ -119,10 +117,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Outcome> {
     for path in &request.paths {
         // Before its name says what it is.
         std::fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?;
-        if inputs::is_live(path) {
-            // Of this thread and those that it starts; it may be the lowest already.
-            let _ = rustix::process::setpriority_process(None, NICE_BESIDE_A_BROKER);
-        }
+        beside_a_broker(inputs::is_live(path));
         let found = match request.mode {
             Mode::Print => show::print(path, request, &journals, out)?,
             Mode::Summary => summary::print(path, request, &journals, out)?,

@@ -18,7 +18,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 type Shared = Rc<RefCell<Content>>;
@@ -281,5 +281,9 @@ impl<D: Disk> Disk for Overlay<D> {
 
     fn now_us(&self) -> u64 {
         self.below.now_us()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.below.sleep(time).await;
     }
 }

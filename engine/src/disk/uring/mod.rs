@@ -1,12 +1,14 @@
 //! The disk of the broker: io_uring and O_DIRECT.
 
 mod explain;
+mod removal;
 mod ring;
 #[cfg(test)]
 mod tests;
 
 use super::{BLOCK, Chunk, DirEntry, Disk, Open, Slice};
 use io_uring::{opcode, types::Fd, types::FsyncFlags};
+use removal::Nameless;
 use ring::{Keep, Ring};
 use std::{
     ffi::CString,
@@ -18,7 +20,7 @@ use std::{
     },
     path::Path,
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
 
@@ -34,6 +36,7 @@ const WILL_NEED_MAX: usize = 4;
 pub struct UringDisk {
     ring: Rc<Ring>,
     read_aheads: Rc<Semaphore>,
+    nameless: Rc<Nameless>,
     began: Instant,
 }
 
@@ -64,7 +67,12 @@ impl UringDisk {
     pub fn new(lock: RawFd, buffered: bool) -> io::Result<UringDisk> {
         explain::check_kernel()?;
         let ring = Ring::new(lock, buffered).map_err(explain::no_ring)?;
-        Ok(UringDisk { ring: Rc::new(ring), read_aheads: Rc::new(Semaphore::new(WILL_NEED_MAX)), began: Instant::now() })
+        Ok(UringDisk {
+            ring: Rc::new(ring),
+            read_aheads: Rc::new(Semaphore::new(WILL_NEED_MAX)),
+            nameless: Rc::default(),
+            began: Instant::now(),
+        })
     }
 
     /// Submits what is queued, once per turn of the scheduler, and completes what has finished. It never returns. Spawn
@@ -251,13 +259,19 @@ impl Disk for UringDisk {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (c_path(from)?, c_path(to)?);
-        let entry = opcode::RenameAt::new(Fd(libc::AT_FDCWD), from.as_ptr(), Fd(libc::AT_FDCWD), to.as_ptr()).build();
-        self.ring.start(entry, Keep { paths: vec![from, to], ..Keep::default() }).await.0.map(drop)
+        let replaced = self.segment(to).await;
+        let (old, new) = (c_path(from)?, c_path(to)?);
+        let entry = opcode::RenameAt::new(Fd(libc::AT_FDCWD), old.as_ptr(), Fd(libc::AT_FDCWD), new.as_ptr()).build();
+        self.ring.start(entry, Keep { paths: vec![old, new], ..Keep::default() }).await.0?;
+        self.nameless.add(to, replaced);
+        Ok(())
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.unlink(path, 0).await
+        let removed = self.segment(path).await;
+        self.unlink(path, 0).await?;
+        self.nameless.add(path, removed);
+        Ok(())
     }
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -270,7 +284,9 @@ impl Disk for UringDisk {
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.unlink(path, libc::AT_REMOVEDIR).await
+        self.unlink(path, libc::AT_REMOVEDIR).await?;
+        drop(self.nameless.take(path));
+        Ok(())
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -282,15 +298,31 @@ impl Disk for UringDisk {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let directory = self.open_with(path, libc::O_RDONLY | libc::O_DIRECTORY).await?;
-        self.sync(&directory).await
+        self.sync(&directory).await?;
+        self.nameless.take(path).into_iter().for_each(removal::free);
+        Ok(())
     }
 
     fn now_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
 }
 
 impl UringDisk {
+    /// A segment's log that is about to lose its name: nothing else of that size does while a broker runs.
+    async fn segment(&self, path: &Path) -> Option<File> {
+        if path.extension().is_none_or(|extension| extension != "log") {
+            return None;
+        }
+        let file = self.open_with(path, libc::O_RDWR | libc::O_NOFOLLOW).await.ok()?;
+        let is_large = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() >= removal::LARGE_BYTES);
+        Rc::into_inner(file).filter(|_| is_large)
+    }
+
     async fn unlink(&self, path: &Path, flags: i32) -> io::Result<()> {
         let name = c_path(path)?;
         let entry = opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).flags(flags).build();

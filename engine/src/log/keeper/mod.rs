@@ -35,6 +35,7 @@ use crate::{
     retention::earlier,
 };
 use futures_util::{StreamExt, stream};
+pub use rest::has_producers;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -116,9 +117,9 @@ impl Keeper {
         rest::all_rest()
     }
 
-    /// When something was last appended, in ms of the broker's clock.
-    pub fn appended_ms(&self) -> i64 {
-        self.rest.appended_ms()
+    /// Whether producers of this core go on.
+    pub fn has_producers(&self, now_ms: i64) -> bool {
+        self.rest.has_producers(now_ms)
     }
 
     /// As [`Keeper::soon`], and what has failed doesn't wait any longer.

@@ -1,6 +1,9 @@
 //! A core that is idle comes to rest: what its journal holds moves to the segments, and what its tails hold is given back.
 
-#![expect(clippy::disallowed_types, reason = "a counter of all cores, touched where one comes to rest or wakes up")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "words of all cores to each other, touched where one comes to rest or wakes up, and seldom else"
+)]
 
 use crate::{
     disk::Disk,
@@ -8,7 +11,7 @@ use crate::{
 };
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicI64, AtomicUsize, Ordering},
 };
 
 /// A core is idle so long after its last append, in ms.
@@ -18,6 +21,15 @@ const AGAIN_MS: i64 = 60_000;
 
 /// Cores of this process that don't rest: giving memory back holds up all threads that allocate.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
+
+/// About when something was appended last in this process, in ms of the broker's clock.
+static APPENDED_MS: AtomicI64 = AtomicI64::new(0);
+/// How exact that is, in ms: a core says it so seldom.
+const APPENDED_EXACT_MS: i64 = 50;
+/// For so long after the last append producers are taken to go on, in ms: several pauses between two requests of a producer that collects
+/// records or waits for its acks, and little for whoever is held up by those that have ended. The next append of one that pauses for
+/// longer may have to wait for what is in front of it.
+const PRODUCERS_MS: i64 = 200;
 
 /// When a core was last appended to, and whether it rests.
 #[derive(Debug)]
@@ -44,7 +56,10 @@ impl Drop for Rest {
 impl Rest {
     /// Something is appended. True if the core was at rest: then the time of the next look changes.
     pub fn ends(&self, now_ms: i64) -> bool {
-        self.appended_ms.set(self.appended_ms.get().max(now_ms));
+        self.appended_ms.set(now_ms);
+        if !(0..APPENDED_EXACT_MS).contains(&now_ms.saturating_sub(APPENDED_MS.load(Ordering::Relaxed))) {
+            APPENDED_MS.store(now_ms, Ordering::Relaxed);
+        }
         let rested = self.rested_ms.take().is_some();
         if rested {
             AWAKE.fetch_add(1, Ordering::Relaxed);
@@ -52,9 +67,9 @@ impl Rest {
         rested
     }
 
-    /// When something was last appended, in ms of the broker's clock.
-    pub fn appended_ms(&self) -> i64 {
-        self.appended_ms.get()
+    /// Whether producers of this core go on.
+    pub fn has_producers(&self, now_ms: i64) -> bool {
+        go_on(self.appended_ms.get(), now_ms)
     }
 
     fn begins(&self, now_ms: i64) {
@@ -62,6 +77,18 @@ impl Rest {
             AWAKE.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// True if something was appended at `appended_ms`, and just now. What is said to come from the future was before the clock was set back: the
+/// next append tells.
+fn go_on(appended_ms: i64, now_ms: i64) -> bool {
+    (0..PRODUCERS_MS).contains(&now_ms.saturating_sub(appended_ms))
+}
+
+/// Whether producers of any core of this process go on at `now_ms`, by the broker's clock.
+#[must_use]
+pub fn has_producers(now_ms: i64) -> bool {
+    go_on(APPENDED_MS.load(Ordering::Relaxed), now_ms)
 }
 
 /// True if no core of this process has work.
@@ -74,7 +101,8 @@ pub fn look<D: Disk>(core: &Core<D>, now_ms: i64) -> Option<i64> {
     let rest = &core.keeper.rest;
     let has_unmoved = core.limits.unmoved.get() > 0;
     // What a start has found counts as appended when it is first looked at.
-    if rest.appended_ms.get() == 0 {
+    // So does what comes from the future: the clock was set back.
+    if rest.appended_ms.get() == 0 || rest.appended_ms.get() > now_ms {
         rest.appended_ms.set(now_ms);
     }
     let due_ms = match rest.rested_ms.get() {

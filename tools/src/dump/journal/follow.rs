@@ -234,7 +234,7 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn open(path: &Path) -> Result<Frames> {
-        let file = Direct::open(path).with_context(|| format!("can't open {}", path.display()))?;
+        let file = Direct::open(path).with_context(|| format!("can't open {}", path.display()))?.following();
         Ok(Frames { path: path.to_owned(), file, window: Chunk::default(), window_at: 0, window_bytes: 0 })
     }
 

@@ -139,7 +139,7 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
     let home = Home::of(partition);
     let is_live = home.holder.is_some();
     let plain = |unknown, end| {
-        let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from, is_live))?;
+        let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
         Ok(Opened { file, unknown, end })
     };
     let directory = journal_dir(&home, request);
@@ -163,7 +163,7 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
             Ok(None) => return plain(None, LogEnd::Plain),
             Err(error) => return unread(error),
         };
-        let raw = BytesAt::open(log)?.beside_writes(is_live);
+        let raw = BytesAt::open(log)?;
         match look(&journal, mark, |origin, journaled| (origin.clone(), Part::of(journaled, base_offset, raw.size()))) {
             Ok(Some((origin, part))) if origin == before => {
                 let Some(part) = part else { return plain(None, LogEnd::Plain) };

@@ -12,7 +12,7 @@ use std::{
 /// What is read at once, in bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Threads that read in turn.
-const READERS: usize = 2;
+pub(super) const READERS: usize = 2;
 /// Chunks of one reader that wait for the caller, beside the one that it is reading.
 const CHUNKS_WAITING_MAX: usize = 1;
 /// Room before each chunk for what is left of the one before, in bytes: a batch that crosses the border is copied there.
@@ -34,9 +34,9 @@ struct Reader {
 }
 
 impl Ahead {
-    /// Begins to read at `position`, the beginning of a block, up to `end`; `gently` beside a broker that writes.
-    pub(super) fn start(path: &Path, position: u64, end: u64, gently: bool) -> Ahead {
-        let readers = std::array::from_fn(|turn| Reader::start(path, position + (turn * CHUNK_BYTES) as u64, end, gently));
+    /// Begins to read at `position`, the beginning of a block, up to `end`.
+    pub(super) fn start(path: &Path, position: u64, end: u64) -> Ahead {
+        let readers = std::array::from_fn(|turn| Reader::start(path, position + (turn * CHUNK_BYTES) as u64, end));
         Ahead { readers, turn: 0 }
     }
 
@@ -58,13 +58,12 @@ impl Ahead {
 }
 
 impl Reader {
-    fn start(path: &Path, position: u64, end: u64, gently: bool) -> Reader {
+    fn start(path: &Path, position: u64, end: u64) -> Reader {
         let (send, chunks) = sync_channel(CHUNKS_WAITING_MAX);
         let (spent, free) = channel();
         let path = path.to_owned();
         std::thread::spawn(move || {
-            let file = Direct::open(&path).map(|file| if gently { file.gently() } else { file });
-            if let Err(error) = file.and_then(|file| read(file, position, end, &send, &free)) {
+            if let Err(error) = Direct::open(&path).and_then(|file| read(file, position, end, &send, &free)) {
                 // Whoever doesn't listen any more doesn't need it.
                 let _ = send.send(Err(error));
             }

@@ -1,6 +1,7 @@
 //! Reads past the page cache, where the file system can: they neither disturb who writes the file nor push out what others need.
 
-use engine::disk::{BLOCK, GENTLE_READ_BYTES};
+use super::pace::Pace;
+use engine::disk::BLOCK;
 use rustix::fs::OFlags;
 use std::{
     fs::{File, OpenOptions},
@@ -59,8 +60,7 @@ pub(crate) struct Direct {
     path: PathBuf,
     file: File,
     is_direct: bool,
-    /// A broker writes to the disk.
-    is_gentle: bool,
+    pace: Pace,
 }
 
 impl Direct {
@@ -75,12 +75,12 @@ impl Direct {
             Ok(file) => (file, true),
             Err(_) => (File::open(path)?, false),
         };
-        Ok(Direct { path: path.to_owned(), file, is_direct, is_gentle: false })
+        Ok(Direct { path: path.to_owned(), file, is_direct, pace: Pace::now() })
     }
 
-    /// The same in pieces of [`GENTLE_READ_BYTES`], beside a broker that writes.
-    pub(super) fn gently(self) -> Direct {
-        Direct { is_gentle: true, ..self }
+    /// The same for a file that its broker writes.
+    pub(crate) fn following(self) -> Direct {
+        Direct { pace: self.pace.following(), ..self }
     }
 
     /// The `length` bytes from `position` on, the beginning of a block; fewer at the file's end. There is `headroom` before them.
@@ -96,7 +96,7 @@ impl Direct {
             let began = Instant::now();
             // A direct read is of whole blocks, also where the file ends within one.
             let until = if self.is_direct { chunk.from + length.next_multiple_of(ALIGNMENT) } else { chunk.from + length };
-            let until = if self.is_gentle { until.min(at + GENTLE_READ_BYTES as usize) } else { until };
+            let until = at + self.pace.bytes_at_once(until - at);
             match self.file.read_at(&mut chunk.buffer[at..until], position + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
@@ -106,10 +106,7 @@ impl Direct {
                 }
                 Err(error) => return Err(error),
             }
-            if self.is_gentle {
-                // A quarter of the disk's time for each of two threads: a bound on what a machine may read in a while lasts for both.
-                std::thread::sleep(began.elapsed() * 3);
-            }
+            self.pace.pause(began);
             // A short direct read ends at the file's end, where the next would not be aligned.
             if self.is_direct && filled % ALIGNMENT != 0 {
                 break;

@@ -3,6 +3,7 @@
 use super::{
     ahead::Ahead,
     direct::{Chunk, Direct},
+    pace::Pace,
 };
 use crate::dump::journal::Overlay;
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// What is read at once, in bytes, if no more is asked for.
@@ -28,8 +30,7 @@ pub struct BytesAt {
     window: Vec<u8>,
     window_at: u64,
     ahead: Option<(Ahead, Chunk, u64)>,
-    /// A broker writes to the disk: what is read ahead is read in small pieces.
-    gently: bool,
+    pace: Pace,
     /// Behind the last byte that is not zero, once somebody has asked: finding it anew for each of many damages takes hours.
     content_end: Option<u64>,
     laid: Option<Laid>,
@@ -53,23 +54,18 @@ impl BytesAt {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
         let size = file.metadata().with_context(|| format!("can't look at {}", path.display()))?.len();
         let path = path.to_owned();
-        Ok(BytesAt { file, path, size, window: Vec::new(), window_at: 0, ahead: None, gently: false, content_end: None, laid: None })
+        Ok(BytesAt { file, path, size, window: Vec::new(), window_at: 0, ahead: None, pace: Pace::now(), content_end: None, laid: None })
     }
 
-    /// Opens a file, to be read from `position` on to its end, fast and past the page cache; `gently` beside a broker that writes.
+    /// Opens a file, to be read from `position` on to its end, past the page cache, and fast where no broker runs.
     ///
     /// # Errors
     /// The file system's, with the path.
-    pub fn open_ahead(path: &Path, position: u64, gently: bool) -> Result<BytesAt> {
-        let mut file = BytesAt::open(path)?.beside_writes(gently);
+    pub fn open_ahead(path: &Path, position: u64) -> Result<BytesAt> {
+        let mut file = BytesAt::open(path)?;
         let from = Direct::floor(position);
-        file.ahead = Some((Ahead::start(path, from, file.size, gently), Chunk::default(), from));
+        file.ahead = Some((Ahead::start(path, from, file.size), Chunk::default(), from));
         Ok(file)
-    }
-
-    /// The same; what is read ahead is read in small pieces if a broker `writes` to the disk.
-    pub(crate) fn beside_writes(self, writes: bool) -> BytesAt {
-        BytesAt { gently: writes, ..self }
     }
 
     /// Its first `size` bytes with what a journal has of them laid over: the image of a segment.
@@ -84,7 +80,7 @@ impl BytesAt {
         (self.size, self.content_end) = (end, Some(end));
         if let (Some(from), Some(laid)) = (ahead.map(Direct::floor), &self.laid) {
             let until = Direct::floor(laid.overlay.begin().min(end).min(laid.file_bytes));
-            self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until, self.gently), Chunk::default(), from));
+            self.ahead = (from < until).then(|| (Ahead::start(&self.path, from, until), Chunk::default(), from));
         }
     }
 
@@ -164,11 +160,16 @@ impl BytesAt {
         self.window_at = position;
         let mut read = 0;
         while read < length {
-            match self.file.read_at(&mut self.window[read..], position + read as u64) {
+            let began = Instant::now();
+            let until = read + self.pace.bytes_at_once(length - read);
+            match self.file.read_at(&mut self.window[read..until], position + read as u64) {
                 Ok(0) => break,
                 Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).with_context(|| format!("can't read {} at {position}", self.path.display())),
+            }
+            if read < length {
+                self.pace.pause(began);
             }
         }
         // It was cut since it was opened: a roll does that.

@@ -20,7 +20,7 @@ const COPY_BYTES: usize = 1 << 20;
 
 /// Walks the batches of a log whose CRC is right.
 pub(super) fn headers(path: &Path, base_offset: i64, mut each: impl FnMut(u64, &Header, &[u8])) -> Result<()> {
-    let mut file = BytesAt::open_ahead(path, 0, false)?;
+    let mut file = BytesAt::open_ahead(path, 0)?;
     walk(&mut file, 0, base_offset, |seen| {
         // An offset below 0 is still to be put right.
         if let Seen::Batch(batch) = seen

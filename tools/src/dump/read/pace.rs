@@ -1,0 +1,65 @@
+//! How fast is read: beside a running broker in small pieces with pauses, at the lowest priority, since its producers wait for the same
+//! disk, and, where a host bounds what a virtual machine may do, for what is used up here.
+
+#![expect(clippy::disallowed_types, reason = "a word of the process to its reading threads; nothing of a broker's core")]
+
+use engine::disk::{GENTLE_BYTES, pause_behind};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
+
+/// The priority beside a running broker: the lowest.
+const NICE: i32 = 19;
+/// Threads that read one file ahead, each of which leaves the disk to others for the other one too.
+const READERS: u32 = super::ahead::READERS as u32;
+
+/// Whether a broker runs on what this process reads.
+static BESIDE_A_BROKER: AtomicBool = AtomicBool::new(false);
+
+/// What is opened from now on is read beside a running broker, or is not.
+pub(crate) fn beside_a_broker(is_live: bool) {
+    BESIDE_A_BROKER.store(is_live, Ordering::Relaxed);
+    if is_live {
+        // Of this thread and those that it starts; it may be the lowest already.
+        let _ = rustix::process::setpriority_process(None, NICE);
+    }
+}
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// As fast as the disk can.
+    Fast,
+    /// Beside a broker.
+    Gentle,
+    /// Beside a broker that writes the file: it has to be read faster than it is written.
+    Following,
+}
+
+impl Pace {
+    /// That of a file that is opened now.
+    pub fn now() -> Pace {
+        if BESIDE_A_BROKER.load(Ordering::Relaxed) { Pace::Gentle } else { Pace::Fast }
+    }
+
+    /// The same for a file that its broker writes.
+    pub fn following(self) -> Pace {
+        if matches!(self, Pace::Fast) { Pace::Fast } else { Pace::Following }
+    }
+
+    /// What is read at once, in bytes.
+    pub fn bytes_at_once(self, most: usize) -> usize {
+        if matches!(self, Pace::Fast) { most } else { most.min(GENTLE_BYTES as usize) }
+    }
+
+    /// Leaves the disk to others behind a piece that was begun then.
+    pub fn pause(self, began: Instant) {
+        match self {
+            Pace::Fast => {}
+            Pace::Gentle => thread::sleep(READERS * pause_behind(began.elapsed())),
+            Pace::Following => thread::sleep(pause_behind(began.elapsed()) / 4),
+        }
+    }
+}
