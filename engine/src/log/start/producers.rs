@@ -129,13 +129,16 @@ impl Producers {
     /// Ends all open transactions: they count as aborted. There are no markers for them, so each ends with its last record.
     pub(super) fn abandon(&mut self) -> Vec<AbortedTxn> {
         let mut abandoned = Vec::new();
+        // A reader looks at no later entry if this is not below what it asks for. Their last records may lie before the markers of others, which
+        // began before them.
+        let first_offsets = self.aborted.iter().map(|txn| txn.first_offset).chain(self.open.first_unstable());
+        let last_stable_offset = first_offsets.min().unwrap_or(-1);
         for state in self.states.values_mut().filter(|state| state.transaction_first_offset != NO_TRANSACTION) {
             let first_offset = std::mem::replace(&mut state.transaction_first_offset, NO_TRANSACTION);
             let last_offset = state.batches.last().map_or(first_offset, |last| last.last_offset.max(first_offset));
             self.open.set(state.producer_id, None);
             self.changed.insert(state.producer_id);
-            // While it was open the last stable offset was its first one.
-            abandoned.push(AbortedTxn { producer_id: state.producer_id, first_offset, last_offset, last_stable_offset: first_offset });
+            abandoned.push(AbortedTxn { producer_id: state.producer_id, first_offset, last_offset, last_stable_offset });
         }
         abandoned
     }
