@@ -3,6 +3,7 @@
 //! One implementation is io_uring with O_DIRECT, another a simulated disk driven by a seed. An [`Overlay`] lies over either: it
 //! keeps what is written beside.
 
+mod cached;
 mod chunk;
 mod memory;
 mod overlay;
@@ -12,6 +13,7 @@ mod recorder;
 pub mod sim;
 mod uring;
 
+pub use cached::cached_pages;
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub(crate) use memory::give_back;
 pub use overlay::{Overlay, OverlayFile};

@@ -54,16 +54,14 @@ impl<D: Disk> Log<D> {
         read_committed: bool,
     ) -> Result<ReadPlan<D>, ReadError> {
         let ask = Ask { offset, bytes_max, at_least_one, read_committed };
-        let mut attempts = 0;
         loop {
-            let closings = self.core.segments.closings();
+            let replaced = self.core.look(id, |partition| partition.replaced);
             let mut plan = self.read_batches(id, ask).await?;
             if read_committed && plan.bytes > 0 {
                 plan.aborted = changes::aborted(self, id, offset, plan.next_offset).await?;
-                attempts += 1;
                 // The batches may be those of a segment that a compacted one has replaced meanwhile: that need not know of aborted
                 // records which it doesn't have.
-                if self.core.segments.closings() != closings && attempts < READ_ATTEMPTS {
+                if self.core.look(id, |partition| partition.replaced) != replaced {
                     continue;
                 }
             }

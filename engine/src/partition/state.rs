@@ -157,6 +157,8 @@ pub struct Partition<D: Disk> {
     pub keep_at_end: u64,
     /// The broker's clock at the last append, in ms.
     pub appended_ms: Option<i64>,
+    /// How often sealed segments were replaced by a compacted one.
+    pub replaced: u64,
     /// The broker's clock when a segment was last ended before it was full, in ms.
     pub rolled_ms: i64,
     /// It has memory to give back, and is among the core's holders.
@@ -246,6 +248,7 @@ impl<D: Disk> Partition<D> {
             wants_keeping: false,
             keep_at_end: u64::MAX,
             appended_ms: None,
+            replaced: 0,
             rolled_ms: i64::MIN,
             holds_memory: false,
             version: 0,

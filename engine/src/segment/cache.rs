@@ -169,13 +169,6 @@ impl<D: Disk> OpenSegments<D> {
         }
     }
 
-    /// How often segments were closed since their files were replaced or removed: as long as it stays the same, what was read of one
-    /// and what another reader learns of it belong together.
-    #[must_use]
-    pub fn closings(&self) -> u64 {
-        self.inner.borrow().closings
-    }
-
     /// Closes a segment: its file is going to be removed.
     pub fn remove(&self, partition: PartitionId, base_offset: i64) {
         let mut inner = self.inner.borrow_mut();

@@ -213,7 +213,7 @@ impl<D: Disk> BatchStream<D> {
 
 /// Reads `bytes` from `at` on, at that pace; fewer at the file's end.
 async fn read<D: Disk>(disk: &D, file: &D::File, at: u64, bytes: u64, pace: &Pace) -> io::Result<Slice> {
-    if pace.bytes_at_once(bytes) == bytes {
+    if !pace.is_gentle() {
         return disk.read(file, at, bytes as usize).await;
     }
     let window = Chunk::new(bytes as usize);

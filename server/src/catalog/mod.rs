@@ -204,11 +204,12 @@ impl Catalog {
                 topic.partitions.truncate(*count as usize);
             }
             Change::TopicDeleted { id } => {
+                let next_epoch = self.leader_epoch.checked_add(1).ok_or_else(|| Contradiction("no leader epoch is left".into()))?;
                 let name = self.known(id)?.name.clone();
                 let topic = self.topics.remove(&name).expect("just found");
                 self.names.remove(id);
                 self.deleting.insert(name, topic);
-                self.leader_epoch += 1;
+                self.leader_epoch = next_epoch;
             }
             Change::DeletionFinished { id } => self.deleting.retain(|_, topic| topic.id != *id),
             Change::TopicConfigs { id, configs } => self.known(id)?.configs = configs.clone(),

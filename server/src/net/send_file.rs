@@ -3,7 +3,7 @@
 
 use super::socket::Socket;
 use crate::cold_reads::ColdReads;
-use engine::disk::{BufferedFile, Disk, GENTLE_BYTES, UringDisk};
+use engine::disk::{BufferedFile, Disk, GENTLE_BYTES, UringDisk, cached_pages};
 use rustix::fs::{Advice, fadvise};
 use std::{io, os::fd::RawFd};
 use tokio::sync::SemaphorePermit;
@@ -138,34 +138,12 @@ fn send_some(socket: RawFd, file: RawFd, position: u64, len: usize) -> io::Resul
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-#[repr(C)]
-struct CachestatRange {
-    offset: u64,
-    len: u64,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Cachestat {
-    cached: u64,
-    dirty: u64,
-    writeback: u64,
-    evicted: u64,
-    recently_evicted: u64,
-}
-
-const SYS_CACHESTAT: libc::c_long = 451;
 const PAGE: u64 = 4096;
 
-/// Whether a range is in the page cache: cachestat (0.2 us), before Linux 6.5 reads that may not wait.
+/// Whether a range is in the page cache: before Linux 6.5 by reads that may not wait.
 fn is_resident(file: RawFd, position: u64, len: usize) -> bool {
-    let range = CachestatRange { offset: position, len: len as u64 };
-    let mut found = Cachestat::default();
-    // SAFETY: both structures have the kernel's layout and live through the call; it writes `found` only.
-    let result = unsafe { libc::syscall(SYS_CACHESTAT, file, &range, &mut found, 0) };
-    if result == 0 {
-        let pages = (position + len as u64).div_ceil(PAGE) - position / PAGE;
-        return found.cached >= pages;
+    if let Ok(cached) = cached_pages(file, position, len as u64) {
+        return cached >= (position + len as u64).div_ceil(PAGE) - position / PAGE;
     }
     reads_at_once(file, position) && reads_at_once(file, position + len as u64 - 1)
 }

@@ -259,7 +259,7 @@ impl Disk for UringDisk {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let replaced = self.segment(to).await;
+        let replaced = self.about_to_go(to).await;
         let (old, new) = (c_path(from)?, c_path(to)?);
         let entry = opcode::RenameAt::new(Fd(libc::AT_FDCWD), old.as_ptr(), Fd(libc::AT_FDCWD), new.as_ptr()).build();
         self.ring.start(entry, Keep { paths: vec![old, new], ..Keep::default() }).await.0?;
@@ -268,7 +268,7 @@ impl Disk for UringDisk {
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        let removed = self.segment(path).await;
+        let removed = self.about_to_go(path).await;
         self.unlink(path, 0).await?;
         self.nameless.add(path, removed);
         Ok(())
@@ -298,8 +298,9 @@ impl Disk for UringDisk {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let directory = self.open_with(path, libc::O_RDONLY | libc::O_DIRECTORY).await?;
+        let gone = self.nameless.take(path);
         self.sync(&directory).await?;
-        self.nameless.take(path).into_iter().for_each(removal::free);
+        gone.into_iter().for_each(removal::free);
         Ok(())
     }
 
@@ -314,7 +315,7 @@ impl Disk for UringDisk {
 
 impl UringDisk {
     /// A segment's log that is about to lose its name: nothing else of that size does while a broker runs.
-    async fn segment(&self, path: &Path) -> Option<File> {
+    async fn about_to_go(&self, path: &Path) -> Option<File> {
         if path.extension().is_none_or(|extension| extension != "log") {
             return None;
         }

@@ -5,12 +5,23 @@
 //! took 60 to 130 ms in which no flush ended, and so no append was acked (docs/benchmarks.md). So a large file loses its name at
 //! once, and its blocks in steps from its end on, each followed by a pause.
 //!
-//! Nobody may see that: not a reader that still has the file open, not a second name of it. So a file is only cut when it has no name
-//! any more and nobody else has it open, which the kernel says by granting a write lease (fcntl(2), `F_SETLEASE`). Whatever stands in
-//! the way of that, the file is just closed, and the kernel frees it when the last one has closed it, as ever. The same happens when the
-//! process ends.
+//! Nobody may see that. So a file is only cut when
+//!
+//! - it has no name any more, and that is durable;
+//! - nobody else has it open, which the kernel says by granting a write lease (fcntl(2), `F_SETLEASE`);
+//! - none of it is in the page cache. What sendfile has put into a socket are pages of the cache, long after the descriptor was closed, and
+//!   a cut within a large folio fills a part of them with zeros (`truncate_inode_partial_folio`). The kernel drops from the cache what
+//!   nobody holds, so what stays there is held. Without a name and a descriptor nothing comes back.
+//!
+//! Whatever stands in the way of that, the file is just closed in the end, and the kernel frees it as ever. The same happens when the process
+//! ends.
 
-use rustix::process::setpriority_process;
+use super::super::cached_pages;
+use rustix::{
+    fs::{Advice, fadvise, fstatvfs},
+    process::getpid,
+    thread::{sched_getaffinity, sched_setaffinity},
+};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
@@ -36,14 +47,14 @@ const STEP_BYTES_MAX: u64 = 64 << 20;
 const STEP_TIME: Duration = Duration::from_micros(500);
 /// So many times as long as a step took is the pause behind it.
 const PAUSES: u32 = 7;
-/// If more than this waits, in bytes, there are no pauses: space runs out more easily than patience.
+/// If more than this can be freed and waits, in bytes, or less than this is free, there are no pauses.
 const WAITING_BYTES_MAX: u64 = 4 << 30;
-/// A file that others have open is looked at again after this time.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+/// A file that others still need is looked at again after this time, and so often: then it is closed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOKS_MAX: u32 = 600;
 /// Files that wait at most: the oldest is closed.
-const FILES_MAX: usize = 1_024;
-/// The priority of the thread: the lowest.
-const NICE: i32 = 19;
+const FILES_MAX: usize = 256;
 
 /// Files that have lost their name, by the directory that had it, until that is durable: after a power cut before that they are there
 /// again, and so must be whole.
@@ -58,7 +69,7 @@ impl Nameless {
         }
     }
 
-    /// Those of a directory.
+    /// Those of a directory. Whoever makes their loss durable takes them before: what comes meanwhile may not be.
     pub fn take(&self, directory: &Path) -> Vec<File> {
         self.0.borrow_mut().remove(directory).unwrap_or_default()
     }
@@ -71,7 +82,7 @@ static REMOVALS: OnceLock<Option<Sender<File>>> = OnceLock::new();
 pub(super) fn free(file: File) {
     let removals = REMOVALS.get_or_init(|| {
         let (removals, files) = channel();
-        thread::Builder::new().name("removal".into()).spawn(move || work(&files)).ok().map(|_| removals)
+        thread::Builder::new().name("removal".into()).spawn(move || work(files)).ok().map(|_| removals)
     });
     if let Some(removals) = removals {
         // If the thread is gone the file comes back, and is closed.
@@ -79,75 +90,124 @@ pub(super) fn free(file: File) {
     }
 }
 
-fn work(files: &Receiver<File>) {
-    // Of this thread only: on Linux a priority is a thread's. Without it a step comes a bit too early.
-    let _ = setpriority_process(None, NICE);
-    let mut waiting = VecDeque::new();
-    let mut steps = Steps { bytes: STEP_BYTES };
-    loop {
-        let next =
-            if waiting.is_empty() { files.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { files.recv_timeout(LOOK_AGAIN) };
-        match next {
-            Ok(file) => waiting.push_back(file),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+fn work(files: Receiver<File>) {
+    // It is begun by a core, and is not to stay on that core's CPU. Best effort.
+    if let Ok(cpus) = sched_getaffinity(Some(getpid())) {
+        let _ = sched_setaffinity(None, &cpus);
+    }
+    let mut removals = Removals { files, waiting: VecDeque::new(), step_bytes: STEP_BYTES };
+    while removals.take_next() {}
+}
+
+/// A file that is to be freed.
+struct Waiting {
+    file: File,
+    /// How often it was looked at, and still needed.
+    looks: u32,
+    due: Instant,
+}
+
+/// What the thread has.
+struct Removals {
+    files: Receiver<File>,
+    waiting: VecDeque<Waiting>,
+    /// What the next step frees, in bytes.
+    step_bytes: u64,
+}
+
+impl Removals {
+    /// Frees what is due, or waits for a while. False if no more comes.
+    fn take_next(&mut self) -> bool {
+        self.take_in();
+        let now = Instant::now();
+        if let Some(due) = self.waiting.iter().position(|waiting| waiting.due <= now) {
+            let waiting = self.waiting.remove(due).expect("it was just found");
+            self.free(waiting);
+            return true;
         }
-        for _ in 0..waiting.len() {
-            waiting.extend(files.try_iter());
-            while waiting.len() > FILES_MAX {
-                waiting.pop_front();
+        let next = match self.waiting.is_empty() {
+            true => self.files.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => self.files.recv_timeout(LOOK_AGAIN),
+        };
+        match next {
+            Ok(file) => self.waiting.push_back(new(file)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Takes in what has come.
+    fn take_in(&mut self) {
+        self.waiting.extend(self.files.try_iter().map(new));
+        let surplus = self.waiting.len().saturating_sub(FILES_MAX);
+        self.waiting.drain(..surplus);
+    }
+
+    fn free(&mut self, waiting: Waiting) {
+        match is_needed(&waiting.file) {
+            Ok(true) if waiting.looks < LOOKS_MAX => {
+                self.waiting.push_back(Waiting { looks: waiting.looks + 1, due: Instant::now() + LOOK_AGAIN, ..waiting });
             }
-            let Some(file) = waiting.pop_front() else { break };
-            let is_pressed = || waiting.iter().map(bytes).sum::<u64>() > WAITING_BYTES_MAX;
-            match steps.free(&file, is_pressed) {
-                Ok(true) => waiting.push_back(file),
-                // Closed, it is freed.
-                Ok(false) | Err(_) => {}
+            // Closed, it is freed.
+            Ok(true) | Err(_) => {}
+            Ok(false) => {
+                // What can't be cut is closed, too.
+                let _ = self.cut(&waiting.file);
             }
         }
     }
-}
 
-fn bytes(file: &File) -> u64 {
-    file.metadata().map_or(0, |metadata| metadata.len())
-}
-
-/// How large a step is, as the ones before took.
-struct Steps {
-    bytes: u64,
-}
-
-impl Steps {
-    /// Frees a file from its end on. True if others have it open: then nothing has happened.
-    fn free(&mut self, file: &File, is_pressed: impl Fn() -> bool) -> io::Result<bool> {
-        let metadata = file.metadata()?;
-        if metadata.nlink() > 0 {
-            return Ok(false);
-        }
-        if is_open_elsewhere(file)? {
-            return Ok(true);
-        }
-        let mut left = metadata.len();
+    /// Frees a file from its end on.
+    fn cut(&mut self, file: &File) -> io::Result<()> {
+        let mut left = file.metadata()?.len();
         while left > 0 {
-            left = left.saturating_sub(self.bytes) / STEP_BYTES_MIN * STEP_BYTES_MIN;
+            left = left.saturating_sub(self.step_bytes) / STEP_BYTES_MIN * STEP_BYTES_MIN;
             let began = Instant::now();
             file.set_len(left)?;
             let took = began.elapsed();
-            self.took(took);
-            if !is_pressed() {
+            self.step_bytes = next_step(self.step_bytes, took);
+            self.take_in();
+            if !self.is_pressed(file) {
                 thread::sleep(took * PAUSES);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn took(&mut self, took: Duration) {
-        if took > STEP_TIME {
-            self.bytes = (self.bytes / 2).max(STEP_BYTES_MIN);
-        } else if took < STEP_TIME / 4 {
-            self.bytes = (self.bytes * 2).min(STEP_BYTES_MAX);
-        }
+    /// True if there is no time for pauses.
+    fn is_pressed(&self, file: &File) -> bool {
+        let can_be_freed = self.waiting.iter().filter(|waiting| waiting.looks == 0);
+        let bytes: u64 = can_be_freed.map(|waiting| waiting.file.metadata().map_or(0, |metadata| metadata.len())).sum();
+        bytes > WAITING_BYTES_MAX || fstatvfs(file).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_BYTES_MIN)
     }
+}
+
+fn new(file: File) -> Waiting {
+    Waiting { file, looks: 0, due: Instant::now() }
+}
+
+fn next_step(bytes: u64, took: Duration) -> u64 {
+    if took > STEP_TIME {
+        (bytes / 2).max(STEP_BYTES_MIN)
+    } else if took < STEP_TIME / 4 {
+        (bytes * 2).min(STEP_BYTES_MAX)
+    } else {
+        bytes
+    }
+}
+
+/// True if somebody still has something of the file, or it has another name.
+fn is_needed(file: &File) -> io::Result<bool> {
+    if file.metadata()?.nlink() > 0 {
+        // It may lose that one, too; but its name says to nobody when.
+        return Err(io::Error::other("it has another name"));
+    }
+    if is_open_elsewhere(file)? {
+        return Ok(true);
+    }
+    fadvise(file, 0, None, Advice::DontNeed)?;
+    Ok(cached_pages(file.as_raw_fd(), 0, 0)? > 0)
 }
 
 /// Whether anybody else has a descriptor of the file, in whatever process.
@@ -169,58 +229,92 @@ fn is_open_elsewhere(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::FileExt};
+    use std::{
+        fs,
+        io::Read,
+        net::{TcpListener, TcpStream},
+        os::unix::fs::FileExt,
+    };
 
     const BYTES: u64 = 3 << 20;
+
+    use super::super::tests::directory;
 
     fn written(path: &Path) -> File {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
         file.write_all_at(&[7; BYTES as usize], 0).expect("space");
+        file.sync_all().expect("written");
         file
     }
 
-    fn free_it(file: &File) -> bool {
-        Steps { bytes: STEP_BYTES }.free(file, || true).expect("it can be freed")
+    fn bytes(file: &File) -> u64 {
+        file.metadata().expect("it is open").len()
+    }
+
+    fn free_it(file: &File) {
+        let mut removals = Removals { files: channel().1, waiting: VecDeque::new(), step_bytes: STEP_BYTES };
+        removals.free(new(file.try_clone().expect("a descriptor")));
     }
 
     #[test]
     fn a_file_without_a_name_is_cut_and_one_with_another_name_is_left_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory();
         let (path, other) = (directory.path().join("a"), directory.path().join("b"));
         let file = written(&path);
         fs::hard_link(&path, &other).expect("a second name");
         fs::remove_file(&path).expect("its first one goes");
-        assert!(!free_it(&file));
+        free_it(&file);
         assert_eq!(bytes(&file), BYTES);
         fs::remove_file(&other).expect("its second one goes");
-        assert!(!free_it(&file));
+        free_it(&file);
         assert_eq!(bytes(&file), 0);
     }
 
     #[test]
     fn a_file_that_somebody_reads_waits_until_it_is_closed() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory();
         let path = directory.path().join("a");
         let file = written(&path);
         let reader = File::open(&path).expect("a reader");
         fs::remove_file(&path).expect("its name goes");
-        assert!(free_it(&file));
+        free_it(&file);
         let mut end = [0; 16];
         reader.read_exact_at(&mut end, BYTES - 16).expect("all is there");
         assert_eq!(end, [7; 16]);
         drop(reader);
-        assert!(!free_it(&file));
+        free_it(&file);
         assert_eq!(bytes(&file), 0);
     }
 
     #[test]
+    fn what_sendfile_has_put_into_a_socket_stays_what_it_was() {
+        let directory = directory();
+        let path = directory.path().join("a");
+        let file = written(&path);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("its address")).expect("connects");
+        let server = listener.accept().expect("accepts").0;
+        server.set_nonblocking(true).expect("it doesn't wait");
+        let reader = File::open(&path).expect("a reader");
+        let mut sent = 0;
+        while let Ok(some @ 1..) = rustix::fs::sendfile(&server, &reader, Some(&mut (sent as u64)), BYTES as usize - sent) {
+            sent += some;
+        }
+        assert!(sent > 0);
+        drop(reader);
+        fs::remove_file(&path).expect("its name goes");
+        free_it(&file);
+        assert_eq!(bytes(&file), BYTES, "the socket holds {sent} bytes of it");
+        let mut received = vec![0; sent];
+        client.read_exact(&mut received).expect("all comes");
+        assert!(received.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
     fn steps_are_as_large_as_is_quick() {
-        let mut steps = Steps { bytes: STEP_BYTES };
-        (0..20).for_each(|_| steps.took(Duration::from_micros(20)));
-        assert_eq!(steps.bytes, STEP_BYTES_MAX);
-        (0..20).for_each(|_| steps.took(Duration::from_millis(5)));
-        assert_eq!(steps.bytes, STEP_BYTES_MIN);
-        steps.took(STEP_TIME);
-        assert_eq!(steps.bytes, STEP_BYTES_MIN);
+        let after = |bytes, took| (0..20).fold(bytes, |bytes, _| next_step(bytes, took));
+        assert_eq!(after(STEP_BYTES, Duration::from_micros(20)), STEP_BYTES_MAX);
+        assert_eq!(after(STEP_BYTES_MAX, Duration::from_millis(5)), STEP_BYTES_MIN);
+        assert_eq!(after(STEP_BYTES, STEP_TIME), STEP_BYTES);
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use std::{future::Future, path::PathBuf, task::Poll};
 use tempfile::TempDir;
 
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
     std::fs::create_dir_all(&target).unwrap();
     tempfile::tempdir_in(target).unwrap()

@@ -366,6 +366,7 @@ pub(in super::super) async fn install<D: Disk>(core: &Core<D>, job: &Job, group:
         let written_ms = partition.sealed[at..at + group.bases.len()].iter().map(|sealed| sealed.written_ms).max().flatten();
         let new = SealedSegment { base_offset: base, bytes: group.bytes, has_transactions: group.has_transactions, written_ms };
         partition.sealed.splice(at..at + group.bases.len(), [new]);
+        partition.replaced += 1;
     });
     core.segments.unpin(id, &group.bases);
     // A part of the dirty bytes is gone, and the others may be fewer than a round begins for: it is brought to its end all the same.

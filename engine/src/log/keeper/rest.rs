@@ -100,8 +100,7 @@ pub fn all_rest() -> bool {
 pub fn look<D: Disk>(core: &Core<D>, now_ms: i64) -> Option<i64> {
     let rest = &core.keeper.rest;
     let has_unmoved = core.limits.unmoved.get() > 0;
-    // What a start has found counts as appended when it is first looked at.
-    // So does what comes from the future: the clock was set back.
+    // What a start has found counts as appended when it is first looked at, and so does what was appended before the clock was set back.
     if rest.appended_ms.get() == 0 || rest.appended_ms.get() > now_ms {
         rest.appended_ms.set(now_ms);
     }

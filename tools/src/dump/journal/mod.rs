@@ -24,7 +24,7 @@ pub(crate) use overlay::Overlay;
 use super::{
     Request,
     inputs::Home,
-    read::{BytesAt, Seen},
+    read::{BytesAt, Seen, beside_a_broker},
 };
 use anyhow::Result;
 use end::end;
@@ -138,6 +138,7 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
     let partition = log.parent().unwrap_or(log);
     let home = Home::of(partition);
     let is_live = home.holder.is_some();
+    beside_a_broker(is_live);
     let plain = |unknown, end| {
         let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
         Ok(Opened { file, unknown, end })

@@ -201,7 +201,7 @@ impl BytesAt {
             let begin = end - length as u64;
             // Behind a cut there is nothing: as good as zeros.
             window.fill(0);
-            let mut read = 0;
+            let (mut read, began) = (0, Instant::now());
             while read < length {
                 match self.file.read_at(&mut window[read..length], begin + read as u64) {
                     Ok(0) => break,
@@ -210,6 +210,7 @@ impl BytesAt {
                     Err(error) => return Err(error).with_context(|| format!("can't read {} at {begin}", self.path.display())),
                 }
             }
+            self.pace.pause(began);
             if let Some(last) = window[..length].iter().rposition(|byte| *byte != 0) {
                 return Ok(begin + last as u64 + 1);
             }
