@@ -277,7 +277,8 @@ impl Job {
     }
 }
 
-/// Removes a scratch directory and what is in it. It is no error if it is gone.
+/// Removes a scratch directory and what is in it. It is no error if it is gone. It is flushed before: what was renamed out of it by a
+/// round that a kill has cut short is durable only when both of its directories are, and nobody could flush this one later.
 ///
 /// # Errors
 /// The disk's.
@@ -286,6 +287,7 @@ pub async fn discard<D: Disk>(disk: &D, scratch: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
+    disk.sync_dir(scratch).await?;
     for entry in entries {
         match disk.remove(&scratch.join(entry.name)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

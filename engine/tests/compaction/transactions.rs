@@ -109,6 +109,20 @@ fn a_log_with_transactions_is_compacted_as_a_kafka_would_and_tells_readers_of_co
     assert!(total.partial > 0 && total.later_rounds > 0 && total.merged > 0, "too little was compacted: {total:?}");
 }
 
+/// Histories that have found something.
+const REGRESSIONS: [u64; 3] = [
+    // A transaction that was given up hid others that had begun before it from readers.
+    37, 58, // A kill between a rename out of the scratch directory and its flush, and then a power cut.
+    243,
+];
+
+#[test]
+fn histories_that_have_failed_before() {
+    for seed in REGRESSIONS {
+        run(seed).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+    }
+}
+
 #[test]
 fn what_is_committed_behind_an_aborted_transaction_of_the_same_producer_stays() {
     let mut log = Offline::new(1);
