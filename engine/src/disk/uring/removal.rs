@@ -39,12 +39,12 @@ use std::{
 
 /// Files of at least so many bytes are freed in steps.
 pub(super) const LARGE_BYTES: u64 = 1 << 20;
-/// The first step, and the least and the most that later ones are, in bytes.
-const STEP_BYTES: u64 = 256 << 10;
-const STEP_BYTES_MIN: u64 = 64 << 10;
+/// What a step frees at least, and at first, and at most, in bytes. A cut takes its time whatever it frees: on one disk 0.4 to 2.5 ms for
+/// 64 KiB and for 1 MiB.
+const STEP_BYTES_MIN: u64 = 1 << 20;
 const STEP_BYTES_MAX: u64 = 64 << 20;
 /// A step that took longer is followed by smaller ones, one that took less than a quarter of it by larger ones.
-const STEP_TIME: Duration = Duration::from_micros(500);
+const STEP_TIME: Duration = Duration::from_millis(2);
 /// So many times as long as a step took is the pause behind it.
 const PAUSES: u32 = 7;
 /// If more than this can be freed and waits, in bytes, or less than this is free, there are no pauses.
@@ -95,7 +95,7 @@ fn work(files: Receiver<File>) {
     if let Ok(cpus) = sched_getaffinity(Some(getpid())) {
         let _ = sched_setaffinity(None, &cpus);
     }
-    let mut removals = Removals { files, waiting: VecDeque::new(), step_bytes: STEP_BYTES };
+    let mut removals = Removals { files, waiting: VecDeque::new(), step_bytes: STEP_BYTES_MIN };
     while removals.take_next() {}
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn free_it(file: &File) {
-        let mut removals = Removals { files: channel().1, waiting: VecDeque::new(), step_bytes: STEP_BYTES };
+        let mut removals = Removals { files: channel().1, waiting: VecDeque::new(), step_bytes: STEP_BYTES_MIN };
         removals.free(new(file.try_clone().expect("a descriptor")));
     }
 
@@ -313,8 +313,8 @@ mod tests {
     #[test]
     fn steps_are_as_large_as_is_quick() {
         let after = |bytes, took| (0..20).fold(bytes, |bytes, _| next_step(bytes, took));
-        assert_eq!(after(STEP_BYTES, Duration::from_micros(20)), STEP_BYTES_MAX);
+        assert_eq!(after(STEP_BYTES_MIN, Duration::from_micros(20)), STEP_BYTES_MAX);
         assert_eq!(after(STEP_BYTES_MAX, Duration::from_millis(5)), STEP_BYTES_MIN);
-        assert_eq!(after(STEP_BYTES, STEP_TIME), STEP_BYTES);
+        assert_eq!(after(4 * STEP_BYTES_MIN, STEP_TIME), 4 * STEP_BYTES_MIN);
     }
 }

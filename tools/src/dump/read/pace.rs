@@ -1,8 +1,6 @@
 //! How fast is read: beside a running broker in small pieces with pauses, at the lowest priority, since its producers wait for the same
 //! disk, and, where a host bounds what a virtual machine may do, for what is used up here.
 
-#![expect(clippy::disallowed_types, reason = "a word of the process to its reading threads; nothing of a broker's core")]
-
 use engine::disk::{GENTLE_BYTES, pause_behind};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
