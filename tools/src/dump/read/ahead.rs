@@ -12,7 +12,7 @@ use std::{
 /// What is read at once, in bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Threads that read in turn.
-pub(super) const READERS: usize = 2;
+const READERS: usize = 2;
 /// Chunks of one reader that wait for the caller, beside the one that it is reading.
 const CHUNKS_WAITING_MAX: usize = 1;
 /// Room before each chunk for what is left of the one before, in bytes: a batch that crosses the border is copied there.

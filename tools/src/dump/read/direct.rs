@@ -106,7 +106,7 @@ impl Direct {
                 }
                 Err(error) => return Err(error),
             }
-            self.pace.pause(began);
+            self.pace.pause(until - at, began);
             // A short direct read ends at the file's end, where the next would not be aligned.
             if self.is_direct && filled % ALIGNMENT != 0 {
                 break;

@@ -13,7 +13,6 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 /// What is read at once, in bytes, if no more is asked for.
@@ -70,7 +69,7 @@ impl BytesAt {
 
     /// Its first `size` bytes with what a journal has of them laid over: the image of a segment.
     pub(crate) fn laid(self, overlay: Overlay, size: u64) -> Result<BytesAt> {
-        let file = Direct::open(&self.path).with_context(|| format!("can't open {}", self.path.display()))?;
+        let file = Direct::open(&self.path).with_context(|| format!("can't open {}", self.path.display()))?.following();
         let laid = Laid { overlay, file, file_bytes: self.size };
         Ok(BytesAt { size, laid: Some(laid), ..self })
     }
@@ -160,16 +159,12 @@ impl BytesAt {
         self.window_at = position;
         let mut read = 0;
         while read < length {
-            let began = Instant::now();
-            let until = read + self.pace.bytes_at_once(length - read);
-            match self.file.read_at(&mut self.window[read..until], position + read as u64) {
+            let wanted = self.pace.bytes_at_once(length - read);
+            match self.file.read_at(&mut self.window[read..read + wanted], position + read as u64) {
                 Ok(0) => break,
                 Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).with_context(|| format!("can't read {} at {position}", self.path.display())),
-            }
-            if read < length {
-                self.pace.pause(began);
             }
         }
         // It was cut since it was opened: a roll does that.
@@ -201,7 +196,7 @@ impl BytesAt {
             let begin = end - length as u64;
             // Behind a cut there is nothing: as good as zeros.
             window.fill(0);
-            let (mut read, began) = (0, Instant::now());
+            let mut read = 0;
             while read < length {
                 match self.file.read_at(&mut window[read..length], begin + read as u64) {
                     Ok(0) => break,
@@ -210,7 +205,6 @@ impl BytesAt {
                     Err(error) => return Err(error).with_context(|| format!("can't read {} at {begin}", self.path.display())),
                 }
             }
-            self.pace.pause(began);
             if let Some(last) = window[..length].iter().rposition(|byte| *byte != 0) {
                 return Ok(begin + last as u64 + 1);
             }

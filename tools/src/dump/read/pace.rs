@@ -10,8 +10,8 @@ use std::{
 
 /// The priority beside a running broker: the lowest.
 const NICE: i32 = 19;
-/// Threads that read one file ahead, each of which leaves the disk to others for the other one too.
-const READERS: u32 = super::ahead::READERS as u32;
+/// What is read without a pause, in bytes.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// Whether a broker runs on what this process reads.
 static BESIDE_A_BROKER: AtomicBool = AtomicBool::new(false);
@@ -52,12 +52,14 @@ impl Pace {
         if matches!(self, Pace::Fast) { most } else { most.min(GENTLE_BYTES as usize) }
     }
 
-    /// Leaves the disk to others behind a piece that was begun then.
-    pub fn pause(self, began: Instant) {
+    /// Leaves the disk to others behind a piece of so many bytes that was begun then. A small one is over before anybody waits.
+    pub fn pause(self, bytes: usize, began: Instant) {
+        if bytes < SMALL_BYTES {
+            return;
+        }
         match self {
-            Pace::Fast => {}
-            Pace::Gentle => thread::sleep(READERS * pause_behind(began.elapsed())),
-            Pace::Following => thread::sleep(pause_behind(began.elapsed()) / 4),
+            Pace::Fast | Pace::Following => {}
+            Pace::Gentle => thread::sleep(pause_behind(began.elapsed())),
         }
     }
 }
