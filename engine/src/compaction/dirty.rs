@@ -60,11 +60,12 @@ impl Dirty {
         let mut dirty =
             Dirty { keys, is_regular: true, is_plain: true, parts: BTreeMap::new(), end_offset: job.first_dirty, is_partial: false };
         let next = |index: usize| job.segments.get(index + 1).map_or(job.end, |next| next.base_offset);
+        let clean = (0..job.segments.len()).take_while(|index| next(*index) <= job.first_dirty).count();
         // Those that have ended before have their markers where this doesn't come: what their producers did afterwards would count as
         // aborted (Kafka: `collectAbortedTransactions` of the dirty part only).
-        let first = (0..job.segments.len()).find(|index| next(*index) > job.first_dirty).map_or(job.end, |at| job.segments[at].base_offset);
+        let first = job.segments.get(clean).map_or(job.end, |segment| segment.base_offset);
         let mut transactions = Transactions::new(aborted.into_iter().filter(|txn| txn.last_offset >= first).collect());
-        for (index, segment) in job.segments.iter().enumerate().filter(|(index, _)| next(*index) > job.first_dirty) {
+        for (index, segment) in job.segments.iter().enumerate().skip(clean) {
             let mut source = Batches::open(disk, &job.directory, segment, Vec::new(), &job.progress).await?;
             let mut parts = Parts::of(segment);
             while let Some(header) = source.next().await? {

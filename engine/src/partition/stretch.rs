@@ -13,7 +13,7 @@ pub enum Incoming<'a> {
     /// It is copied.
     Borrowed(&'a [u8]),
     /// Received into memory that may become the tail's: it does if the slice is the only part of its chunk and ends what is filled of
-    /// it, and has the phase of [`Log::append_phase`](crate::log::Log::append_phase). Otherwise it is copied like any other.
+    /// it, and has the phase that the log asks for (`Log::append_phase`). Otherwise it is copied like any other.
     Received(Slice),
 }
 

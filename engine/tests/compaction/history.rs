@@ -93,11 +93,9 @@ struct History {
     sequence: i32,
 }
 
-/// Runs the history of a seed.
-pub fn run(seed: u64) -> Result<Counts, String> {
-    let mut random = SmallRng::seed_from_u64(seed);
-    let mut pick = |choices: &[u64]| choices[random.random_range(0..choices.len())];
-    let config = LogConfig {
+/// The settings of a log with small files, some of them chosen.
+pub fn log_config(pick: &mut impl FnMut(&[u64]) -> u64) -> LogConfig {
+    LogConfig {
         data_dir: PathBuf::from("/data"),
         journal_dir: PathBuf::from("/journal"),
         journal_bytes: 768 << 10,
@@ -105,7 +103,36 @@ pub fn run(seed: u64) -> Result<Counts, String> {
         tail_bytes_max: 1 << 20,
         open_segments_max: pick(&[1, 16]) as usize,
         ..LogConfig::default()
-    };
+    }
+}
+
+/// Starts a log with the one partition, and runs it.
+pub fn start(
+    disk: &SimDisk,
+    config: &LogConfig,
+    partition: &PartitionConfig,
+    random: &mut SmallRng,
+) -> Result<(Executor, Log<SimDisk>), String> {
+    let mut executor = Executor::new(disk, random.random());
+    let (disk, config, spec, salt) = (disk.clone(), config.clone(), spec(partition.clone()), random.random());
+    let opened = executor.spawn(async move {
+        let start = Start::read(&disk, &config, salt).await.map_err(|error| error.to_string())?;
+        let mut cores = start.finish(1, vec![spec], 0).await.map_err(|error| error.to_string())?;
+        let log = Log::open(disk, cores.pop().expect("one core")).await.map_err(|error| error.to_string())?;
+        log.ready(&[ID]).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(log)
+    });
+    let log = drive(&mut executor, &opened)??;
+    let running = log.clone();
+    executor.spawn(async move { running.run().await });
+    Ok((executor, log))
+}
+
+/// Runs the history of a seed.
+pub fn run(seed: u64) -> Result<Counts, String> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut pick = |choices: &[u64]| choices[random.random_range(0..choices.len())];
+    let config = log_config(&mut pick);
     let partition = PartitionConfig {
         compacted: true,
         segment_bytes: pick(&[3, 12, 40]) << 10,
@@ -144,19 +171,7 @@ pub fn spec(config: PartitionConfig) -> PartitionSpec {
 
 impl History {
     fn start(&mut self) -> Result<(Executor, Log<SimDisk>), String> {
-        let mut executor = Executor::new(&self.disk, self.random.random());
-        let (disk, config, spec, salt) = (self.disk.clone(), self.config.clone(), spec(self.partition.clone()), self.random.random());
-        let opened = executor.spawn(async move {
-            let start = Start::read(&disk, &config, salt).await.map_err(|error| error.to_string())?;
-            let mut cores = start.finish(1, vec![spec], 0).await.map_err(|error| error.to_string())?;
-            let log = Log::open(disk, cores.pop().expect("one core")).await.map_err(|error| error.to_string())?;
-            log.ready(&[ID]).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>(log)
-        });
-        let log = drive(&mut executor, &opened)??;
-        let running = log.clone();
-        executor.spawn(async move { running.run().await });
-        Ok((executor, log))
+        start(&self.disk, &self.config, &self.partition, &mut self.random)
     }
 
     fn live(&mut self) -> Result<(), String> {

@@ -6,7 +6,7 @@ use super::{
     kafka::Kafka,
     rules::{Batch, Consumed, DIRECTORY, Record, Written, check_round, check_untouched, on_disk},
 };
-use crate::history::{ID, drive, is_held, run_out, spec};
+use crate::history::{ID, drive, is_held, log_config, run_out, start};
 use engine::{
     batch::{BatchBuilder, NO_PRODUCER},
     compaction::{CleanError, Cleaned, Job, LastRecord},
@@ -14,7 +14,7 @@ use engine::{
         sim::{Executor, SimDisk},
         write_whole,
     },
-    log::{Log, LogConfig, Start, mark_clean},
+    log::{Log, LogConfig, mark_clean},
     partition::{
         PartitionConfig,
         directory::{MARK_FILE, import_mark},
@@ -25,7 +25,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
 };
 
@@ -64,15 +64,7 @@ struct Broker {
 pub fn run(seed: u64) -> Result<Counts, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut pick = |choices: &[u64]| choices[random.random_range(0..choices.len())];
-    let config = LogConfig {
-        data_dir: PathBuf::from("/data"),
-        journal_dir: PathBuf::from("/journal"),
-        journal_bytes: 768 << 10,
-        bulk_bytes_min: pick(&[8, 32]) << 10,
-        tail_bytes_max: 1 << 20,
-        open_segments_max: pick(&[1, 16]) as usize,
-        ..LogConfig::default()
-    };
+    let config = log_config(&mut pick);
     let partition = PartitionConfig {
         compacted: true,
         segment_bytes: pick(&[3, 12, 40]) << 10,
@@ -131,18 +123,7 @@ fn kafka(random: &mut SmallRng, disk: &SimDisk) -> Result<Kafka, String> {
 
 impl Broker {
     fn start(&mut self) -> Result<(Executor, Log<SimDisk>), String> {
-        let mut executor = Executor::new(&self.disk, self.random.random());
-        let (disk, config, spec, salt) = (self.disk.clone(), self.config.clone(), spec(self.partition.clone()), self.random.random());
-        let opened = executor.spawn(async move {
-            let start = Start::read(&disk, &config, salt).await.map_err(|error| error.to_string())?;
-            let mut cores = start.finish(1, vec![spec], 0).await.map_err(|error| error.to_string())?;
-            let log = Log::open(disk, cores.pop().expect("one core")).await.map_err(|error| error.to_string())?;
-            log.ready(&[ID]).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>(log)
-        });
-        let log = drive(&mut executor, &opened)??;
-        let running = log.clone();
-        executor.spawn(async move { running.run().await });
+        let (executor, log) = start(&self.disk, &self.config, &self.partition, &mut self.random)?;
         let end = log.offsets(ID).expect("is owned").log_end;
         if end < self.outside.acked.get() {
             return Err(format!("the log ends at {end}, {} was acked", self.outside.acked.get()));

@@ -3,7 +3,6 @@
 use super::{
     ahead::Ahead,
     direct::{Chunk, Direct},
-    pace::Pace,
 };
 use crate::dump::journal::Overlay;
 use anyhow::{Context, Result, bail};
@@ -29,7 +28,6 @@ pub struct BytesAt {
     window: Vec<u8>,
     window_at: u64,
     ahead: Option<(Ahead, Chunk, u64)>,
-    pace: Pace,
     /// Behind the last byte that is not zero, once somebody has asked: finding it anew for each of many damages takes hours.
     content_end: Option<u64>,
     laid: Option<Laid>,
@@ -53,7 +51,7 @@ impl BytesAt {
         let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
         let size = file.metadata().with_context(|| format!("can't look at {}", path.display()))?.len();
         let path = path.to_owned();
-        Ok(BytesAt { file, path, size, window: Vec::new(), window_at: 0, ahead: None, pace: Pace::now(), content_end: None, laid: None })
+        Ok(BytesAt { file, path, size, window: Vec::new(), window_at: 0, ahead: None, content_end: None, laid: None })
     }
 
     /// Opens a file, to be read from `position` on to its end, past the page cache, and fast where no broker runs.
@@ -159,8 +157,7 @@ impl BytesAt {
         self.window_at = position;
         let mut read = 0;
         while read < length {
-            let wanted = self.pace.bytes_at_once(length - read);
-            match self.file.read_at(&mut self.window[read..read + wanted], position + read as u64) {
+            match self.file.read_at(&mut self.window[read..], position + read as u64) {
                 Ok(0) => break,
                 Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

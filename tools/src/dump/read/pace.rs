@@ -54,12 +54,8 @@ impl Pace {
 
     /// Leaves the disk to others behind a piece of so many bytes that was begun then. A small one is over before anybody waits.
     pub fn pause(self, bytes: usize, began: Instant) {
-        if bytes < SMALL_BYTES {
-            return;
-        }
-        match self {
-            Pace::Fast | Pace::Following => {}
-            Pace::Gentle => thread::sleep(pause_behind(began.elapsed())),
+        if matches!(self, Pace::Gentle) && bytes >= SMALL_BYTES {
+            thread::sleep(pause_behind(began.elapsed()));
         }
     }
 }
