@@ -1,7 +1,11 @@
-//! The superblock: two 4 KiB slots, written alternately, each with a checksum. It is the only commit point of a start.
+//! The superblock: two 4 KiB slots, written alternately, each with a checksum. It is the only commit point of a start, which writes both,
+//! one after the other.
 
 use super::{JournalError, superblock_path};
-use crate::disk::{BLOCK, Chunk, Disk, Open};
+use crate::{
+    bugs::{self, Bug},
+    disk::{BLOCK, Chunk, Disk, Open},
+};
 use std::{io, path::Path};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -134,6 +138,20 @@ impl Superblock {
             disk.flush(&file).await
         };
         work.await.map_err(|source| JournalError::Failed { path: path.clone(), source })
+    }
+
+    /// Commits a start: writes it into the slot that its sequence names, and then, with the next sequence, into the other one, both
+    /// durably. From then on no slot names an earlier start: whichever rots, the other one takes nothing back that is acked since.
+    /// Cut off between the two it is committed.
+    ///
+    /// # Errors
+    /// The disk's: whether it was committed is then unknown until the next read.
+    pub async fn commit<D: Disk>(&self, disk: &D, journal_dir: &Path) -> Result<(), JournalError> {
+        self.write(disk, journal_dir).await?;
+        if bugs::on(Bug::OneSlot) {
+            return Ok(());
+        }
+        Superblock { sequence: self.sequence + 1, ..*self }.write(disk, journal_dir).await
     }
 
     async fn extend<D: Disk>(disk: &D, journal_dir: &Path, file: D::File) -> io::Result<D::File> {

@@ -149,7 +149,7 @@ impl<D: Disk> Start<D> {
 
         let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
         let mut positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
-        next.write(&disk, &config.journal_dir).await?;
+        next.commit(&disk, &config.journal_dir).await?;
         commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
 
         let core = |(outcomes, journal): (Vec<Outcome>, _)| CoreStart {
