@@ -8,7 +8,7 @@ use crate::{
         sim::{Executor, SimDisk},
     },
     journal::{Item, JournalWriter},
-    log::CoreStart,
+    log::{CoreStart, Log},
     partition::directory::log_path,
     segment::{ProducerState, SequencedBatch, encode_snapshot},
 };
@@ -455,6 +455,36 @@ fn a_head_takes_nothing_over_from_damaged_headers_so_that_a_restored_segment_is_
             disk.rot(&log, |bytes| bytes[11] ^= 2);
             let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
             assert_eq!(image(&disk, &started, 1).await, (3, [first, second, third].concat()));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn what_an_opening_cuts_off_of_a_batch_that_never_came_whole_is_no_loss() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let (first, second) = (batch(0, 1, &[1; 3_000]), batch(1, 1, &[2; 14_000]));
+            let (log, flushed) = (log_path(Path::new("/data/t-1"), 0), 3 * BLOCK as usize);
+            // A run has brought its first blocks, and of the rest there is no entry.
+            write_whole(&disk, &log, &[&first[..], &second].concat()[..flushed]).await.expect("writes");
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            (lines[1].flushed, lines[1].batch_start) = (flushed as u32, first.len() as u32);
+            writer.switch(&lines, &[]).await.expect("head");
+
+            let mut started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            let opened = Log::open(disk.clone(), started.remove(0)).await.expect("opens");
+            opened.ready(&[PartitionId(1)]).await.expect("is whole");
+            drop(opened);
+            assert_eq!(disk.peek(&log).map(|bytes| bytes.len() as u64), Some(BLOCK), "it is cut below the line's flushed end");
+
+            let started = accept(&disk, vec![spec(1, 0)], 3).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (1, first));
+            assert!(kept(&disk).is_empty(), "nothing was lost");
         }
     };
     run(&disk, program);
