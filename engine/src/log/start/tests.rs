@@ -437,6 +437,50 @@ fn a_last_batch_that_is_not_what_was_written_is_refused_and_an_accepted_loss_cut
     }
 }
 
+/// A batch that is one block long.
+fn of_a_block(offset: i64) -> Vec<u8> {
+    let rest = BLOCK as usize - batch(offset, 1, &[1; 3_500]).len();
+    let whole = batch(offset, 1, &vec![1; 3_500 + rest]);
+    assert_eq!(whole.len() as u64, BLOCK);
+    whole
+}
+
+#[test]
+fn a_last_batch_whose_first_block_became_something_else_is_not_taken_for_the_front_of_one() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let (first, second) = (of_a_block(0), batch(1, 1, &[2; 14_000]));
+            let (whole, block) = ([&first[..], &second].concat(), BLOCK as usize);
+            let log = log_path(Path::new("/data/t-1"), 0);
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            // A run brought the second one into the segment, and the journal has its last, partial block only.
+            let floor = whole.len() / block * block;
+            writer.frame(&[entry(1, 0, &first)]).await.expect("frame");
+            writer.frame(&[entry(1, floor as u32, &whole[floor..])]).await.expect("frame");
+            write_whole(&disk, &log, &whole).await.expect("writes");
+            let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            assert_eq!(u64::from(started[0].partitions[1].line.batch_start), BLOCK, "the second one is the last that its head vouches for");
+
+            let before = disk.peek(&log).expect("is there");
+            disk.rot(&log, |bytes| {
+                bytes[block..2 * block].fill(0xa5);
+                // A length and a magic that the front of a batch may have.
+                (bytes[block + 8], bytes[block + 16]) = (0x7f, 2);
+            });
+            let started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
+            let damage = started[0].partitions[1].damage.as_ref().expect("is told");
+            assert!(damage.what.starts_with("no batch at byte 4096 "), "{}", damage.what);
+            disk.rot(&log, |bytes| *bytes = before);
+            let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (2, whole));
+        }
+    };
+    run(&disk, program);
+}
+
 #[test]
 fn a_head_takes_nothing_over_from_damaged_headers_so_that_a_restored_segment_is_whole_again() {
     let disk = disk();
