@@ -75,7 +75,7 @@ impl Superblock {
     /// The newest slot of the file's `bytes` that is valid, and the format version that it says.
     #[must_use]
     pub fn newest(bytes: &[u8]) -> Option<(u32, Superblock)> {
-        bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, found)| found.sequence)
+        newest_of(bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot))
     }
 
     /// A slot's format version and content; `None` if it is not valid.
@@ -96,7 +96,8 @@ impl Superblock {
         Some((raw.version.get(), found))
     }
 
-    /// Reads the newest valid slot, after a flush: what is read is durable. `None` if there is no file or no valid slot.
+    /// Reads the newest valid slot, after a flush: what is read is durable. `None` if there is no file or no valid slot. One that can't
+    /// be read counts as one that is not valid if the other one is: both name the same start.
     ///
     /// # Errors
     /// [`JournalError::NewerFormat`], or the disk's.
@@ -109,12 +110,24 @@ impl Superblock {
             Err(error) => return Err(failed(error)),
         };
         disk.flush(&file).await.map_err(failed)?;
-        let bytes = disk.read(&file, 0, 2 * BLOCK as usize).await.map_err(failed)?;
-        match Superblock::newest(&bytes) {
-            Some((version, _)) if version > FORMAT_VERSION => {
+        let (mut valid, mut unread) = (Vec::new(), None);
+        for slot in 0..2 {
+            match disk.read(&file, slot * BLOCK, BLOCK as usize).await {
+                Ok(bytes) => valid.extend(Superblock::of_slot(&bytes)),
+                Err(error) => unread = Some((slot, error)),
+            }
+        }
+        match (newest_of(valid.into_iter()), unread) {
+            (Some((version, _)), _) if version > FORMAT_VERSION => {
                 Err(JournalError::NewerFormat { path: path.clone(), found: version, known: FORMAT_VERSION })
             }
-            newest => Ok(newest.map(|(_, found)| found)),
+            (None, Some((_, error))) => Err(failed(error)),
+            (newest, unread) => {
+                if let Some((slot, error)) = unread {
+                    tracing::warn!("slot {slot} of {} can't be read ({error}): the other one counts. Check the disk", path.display());
+                }
+                Ok(newest.map(|(_, found)| found))
+            }
         }
     }
 
@@ -160,4 +173,9 @@ impl Superblock {
         disk.sync_dir(journal_dir).await?;
         Ok(file)
     }
+}
+
+/// The newest of these slots, with its format version.
+fn newest_of(slots: impl Iterator<Item = (u32, Superblock)>) -> Option<(u32, Superblock)> {
+    slots.max_by_key(|(_, found)| found.sequence)
 }

@@ -314,6 +314,32 @@ fn a_start_is_named_by_both_slots_once_it_is_committed() {
 }
 
 #[test]
+fn a_superblock_slot_that_cannot_be_read_leaves_the_other() {
+    let path = superblock_path(Path::new(DIR));
+    let read = |disk: &SimDisk| {
+        let reading = disk.clone();
+        run(disk, async move { Superblock::read(&reading, Path::new(DIR)).await })
+    };
+    let committed = || {
+        let disk = disk();
+        let program = {
+            let disk = disk.clone();
+            async move { superblock(2).commit(&disk, Path::new(DIR)).await.expect("committed") }
+        };
+        run(&disk, program);
+        disk
+    };
+    for (slot, sequence) in [(0, 3), (1, 2)] {
+        let disk = committed();
+        disk.set_unreadable(&path, slot);
+        assert_eq!(read(&disk).expect("the other one counts"), Some(Superblock { sequence, ..superblock(2) }));
+        // Neither counts: it may be the one that can't be read which does.
+        disk.rot(&path, |bytes| bytes[(1 - slot as usize) * BLOCK as usize + 100] ^= 1);
+        assert!(matches!(read(&disk), Err(JournalError::Failed { .. })));
+    }
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let disk = disk();
     let program = {

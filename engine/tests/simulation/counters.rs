@@ -65,11 +65,13 @@ pub enum Hit {
     EpochRefused,
     /// A slot of the superblock changed on the disk.
     SlotRotted,
+    /// A slot of the superblock could not be read.
+    SlotUnreadable,
 }
 
 impl Hit {
     /// Every situation, with its name.
-    pub const ALL: [(Hit, &str); 30] = [
+    pub const ALL: [(Hit, &str); 31] = [
         (Hit::TornFrame, "torn frame"),
         (Hit::Switch, "switch of journal files"),
         (Hit::CrashInHead, "crash within a head"),
@@ -100,6 +102,7 @@ impl Hit {
         (Hit::EpochRotted, "leader epoch changed on the disk"),
         (Hit::EpochRefused, "leader epoch that nobody gave refused"),
         (Hit::SlotRotted, "slot of the superblock changed on the disk"),
+        (Hit::SlotUnreadable, "slot of the superblock that could not be read"),
     ];
 }
 

@@ -1,6 +1,6 @@
 //! Bit rot: while no broker runs, bytes of acked batches change in a segment, below what the journal vouches for. Later they may
 //! be put back, or their loss accepted. No client works with such a partition meanwhile: what it is asked is [`History::examine`].
-//! And a slot of the superblock may rot: nobody notices.
+//! And a slot of the superblock may rot, or be unreadable: nobody notices.
 
 use crate::{
     counters::Hit,
@@ -67,7 +67,7 @@ impl History {
         }
     }
 
-    /// One of its slots rots, if both are whole.
+    /// One of its slots rots, if both are whole, or can't be read until it is written again.
     fn damage_superblock(&mut self) {
         let path = superblock_path(&self.config.journal_dir);
         let Some(bytes) = self.disk.peek(&path) else { return };
@@ -75,9 +75,16 @@ impl History {
             return;
         }
         let (at, bit) = (self.rot.random.random_range(0..bytes.len()), self.rot.random.random_range(0..8_u32));
-        self.say(|| format!("-- rot in slot {} of the superblock", at / BLOCK as usize));
-        self.disk.rot(&path, |bytes| bytes[at] ^= 1 << bit);
-        self.hit(Hit::SlotRotted);
+        let slot = at / BLOCK as usize;
+        if self.rot.random.random() {
+            self.say(|| format!("-- rot in slot {slot} of the superblock"));
+            self.disk.rot(&path, |bytes| bytes[at] ^= 1 << bit);
+            self.hit(Hit::SlotRotted);
+        } else {
+            self.say(|| format!("-- slot {slot} of the superblock can't be read"));
+            self.disk.set_unreadable(&path, slot as u64);
+            self.hit(Hit::SlotUnreadable);
+        }
     }
 
     /// A start was refused since the disk is full: what an accepted loss cuts off, and what is carried on of a damaged partition, need

@@ -569,8 +569,8 @@ fn a_superblock_that_is_gone_is_refused_once_there_is_data() {
 }
 
 #[test]
-fn a_slot_of_the_superblock_that_rots_takes_no_start_back() {
-    for slot in 0..2 {
+fn a_slot_of_the_superblock_that_rots_or_cannot_be_read_takes_no_start_back() {
+    for (slot, is_readable) in [(0, true), (1, true), (0, false), (1, false)] {
         let disk = disk();
         let program = {
             let disk = disk.clone();
@@ -580,7 +580,12 @@ fn a_slot_of_the_superblock_that_rots_takes_no_start_back() {
                 let acked = batch(0, started[0].leader_epoch, b"acked");
                 let mut writer = writer(&disk, &started[0]).await;
                 writer.frame(&[entry(1, 0, &acked)]).await.expect("frame");
-                disk.rot(&superblock_path(Path::new("/data/journal")), |bytes| bytes[slot * BLOCK as usize + 40] ^= 1);
+                let path = superblock_path(Path::new("/data/journal"));
+                if is_readable {
+                    disk.rot(&path, |bytes| bytes[slot * BLOCK as usize + 40] ^= 1);
+                } else {
+                    disk.set_unreadable(&path, slot as u64);
+                }
                 let started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
                 assert_eq!(image(&disk, &started, 1).await, (1, acked), "slot {slot}");
                 assert_eq!((started[0].leader_epoch, started[0].journal.start), (3, 3), "slot {slot}");
