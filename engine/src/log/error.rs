@@ -46,6 +46,18 @@ pub enum LogError {
         /// The segment or directory.
         path: PathBuf,
     },
+    /// There is no superblock, and there is data that no first start finds.
+    #[error(
+        "{path} is missing, or neither of its slots is whole, but {data} holds data: a start without it would begin anew, and remove that. \
+         Restore it with the journal beside it, or say where that is (--journal-dir). --accept-loss goes on with what is in the segments, \
+         without what is in the journal only; directories that the catalog does not know are kept as ….ID-stray then"
+    )]
+    NoSuperblock {
+        /// The superblock.
+        path: PathBuf,
+        /// A partition's directory.
+        data: PathBuf,
+    },
     /// What an accepted loss would cut off has no place beside.
     #[error(
         "there is no room for {path}, where the {bytes} bytes that --accept-loss cuts off are to be kept ({source}): nothing was cut off. Make \

@@ -562,7 +562,33 @@ fn a_superblock_that_is_gone_is_refused_once_there_is_data() {
             started.add_to_catalog(&batch(0, 0, b"topic a"));
             started.finish(1, Vec::new(), 0).await.expect("starts");
             disk.remove(&superblock_path(Path::new("/data/journal"))).await.expect("removes");
-            assert!(matches!(Start::read(&disk, &config(), 2).await, Err(LogError::Missing { .. })));
+            assert!(matches!(Start::read(&disk, &config(), 2).await, Err(LogError::NoSuperblock { .. })));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn without_a_superblock_nothing_that_holds_data_is_removed_although_no_catalog_knows_it() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            // As behind a full disk: all that there is of the catalog is in the journal, and its segment has no bytes.
+            let mut writer = writer(&disk, &started[0]).await;
+            writer.frame(&[entry(0, 0, &batch(0, 1, b"topic"))]).await.expect("frame");
+            let acked = batch(0, 1, b"acked");
+            write_whole(&disk, &log_path(Path::new("/data/t-1"), 0), &acked).await.expect("writes");
+            disk.rot(&superblock_path(Path::new("/data/journal")), |bytes| bytes.fill(0xa5));
+            let refused = start(&disk, 1, Vec::new(), 2).await.expect_err("it is not the first start");
+            assert!(matches!(&refused, LogError::NoSuperblock { data, .. } if data == Path::new("/data/t-1")), "{refused}");
+            assert_eq!(disk.peek(&log_path(Path::new("/data/t-1"), 0)).as_ref(), Some(&acked));
+
+            accept(&disk, Vec::new(), 3).await.expect("starts");
+            let names = disk.names(Path::new("/data"));
+            let stray = names.iter().find(|name| name.starts_with("t-1.") && name.ends_with("-stray")).expect("is kept");
+            assert_eq!(disk.peek(&log_path(&Path::new("/data").join(stray), 0)), Some(acked));
         }
     };
     run(&disk, program);
