@@ -46,6 +46,19 @@ pub enum LogError {
         /// The segment or directory.
         path: PathBuf,
     },
+    /// The catalog's segments don't follow one another.
+    #[error(
+        "the segment with the offsets {first} to {last} is missing in {path}, and what it says of topics would be forgotten: restore it, or \
+         start with --accept-loss to go on without it"
+    )]
+    MissingSegment {
+        /// The partition's directory.
+        path: PathBuf,
+        /// The first offset that no segment has.
+        first: i64,
+        /// The last one.
+        last: i64,
+    },
     /// There is no superblock, and there is data that no first start finds.
     #[error(
         "{path} is missing, or neither of its slots is whole, but {data} holds data: a start without it would begin anew, and remove that. \

@@ -28,7 +28,7 @@ use crate::{
     disk::{BLOCK, Disk, read_whole, write_whole},
     journal::{Superblock, superblock_path},
     kafka::CLEAN_SHUTDOWN,
-    partition::{PartitionConfig, PartitionId, PartitionSpec, Scanned, directory},
+    partition::{PartitionConfig, PartitionId, PartitionSpec, Recovered, Scanned, directory},
     segment::{EpochStart, directory_name},
 };
 use commit::PARTITIONS_AT_ONCE;
@@ -81,8 +81,8 @@ impl<D: Disk> Start<D> {
         let spec = catalog_spec();
         let mut journals = journals::read(disk, config, &spec.directory).await?;
         let journaled = journals.partitions.remove(&spec.id);
-        let catalog = Recovery { disk, config, epoch_max: journals.epoch_max() }.partition(spec, journaled, Depth::All).await?;
-        let catalog_bytes = read_catalog(disk, config, &catalog).await?;
+        let mut catalog = Recovery { disk, config, epoch_max: journals.epoch_max() }.partition(spec, journaled, Depth::All).await?;
+        let catalog_bytes = read_catalog(disk, config, &mut catalog).await?;
         Ok(Start { disk: disk.clone(), config: config.clone(), random, journals, catalog, catalog_bytes, added: Vec::new() })
     }
 
@@ -194,36 +194,51 @@ fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch:
     catalog.cut = Some(Cut { path: commit::active_path(config, &catalog.recovered), floor, bytes });
 }
 
-/// The catalog's bytes: sealed segments, and the active one up to its recovered end.
-async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) -> Result<Vec<u8>, LogError> {
-    let Some(scanned) = &catalog.recovered.scanned else { return Ok(Vec::new()) };
-    let path = config.data_dir.join(&catalog.recovered.spec.directory);
+/// The catalog's bytes from its log start on: sealed segments, and the active one up to its recovered end. Each begins where the one before
+/// ends, or what a missing one says would be forgotten; those wholly below the log start may be gone.
+async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &mut Outcome) -> Result<Vec<u8>, LogError> {
+    let Recovered { spec, line, scanned: Some(scanned), .. } = &mut catalog.recovered else { return Ok(Vec::new()) };
+    let (path, active, log_start) = (config.data_dir.join(&spec.directory), line.segment_base, line.log_start);
     let found = directory::read(disk, &path).await.map_err(disk_error(&path))?;
-    let active = catalog.recovered.line.segment_base;
     let segments = found.map(|found| found.files.segments).unwrap_or_default();
-    let bases: Vec<i64> = segments.iter().map(|segment| segment.base_offset).filter(|base| *base < active).collect();
-    let mut bytes = Vec::new();
-    for base in &bases {
-        let path = directory::log_path(&path, *base);
-        bytes.extend(read_whole(disk, &path).await.map_err(disk_error(&path))?);
-    }
-    let log = directory::log_path(&path, active);
-    let mut part = read_whole(disk, &log).await.map_err(disk_error(&log))?;
-    part.truncate((u64::from(catalog.recovered.line.flushed) / BLOCK * BLOCK) as usize);
-    bytes.extend(part);
-    bytes.extend_from_slice(&scanned.tail);
-    let log_start = catalog.recovered.line.log_start;
-    let mut start = 0;
-    let walked = scan(&bytes, Scanner::new(0, bases.first().copied().unwrap_or(active), i32::MIN), |position, header, _| {
-        if header.last_offset() < log_start {
-            start = position as usize + header.size();
+    let sealed = segments.iter().map(|segment| segment.base_offset).filter(|base| *base < active);
+    let mut bases: Vec<i64> = sealed.chain([active]).collect();
+    bases.drain(..bases.iter().rposition(|base| *base <= log_start).unwrap_or(0));
+    let (mut bytes, mut start, mut next) = (Vec::new(), 0, Scanner::new(0, i64::MIN, i32::MIN));
+    for base in bases {
+        let expected = next.next_offset.max(log_start);
+        if base > expected {
+            let (first, last) = (expected, base - 1);
+            if !config.accept_loss {
+                return Err(LogError::MissingSegment { path, first, last });
+            }
+            tracing::warn!("the segment with the offsets {first} to {last} is missing in {}: what it says is given up", path.display());
+            if bytes.is_empty() {
+                // The next start misses nothing.
+                line.log_start = base;
+            }
         }
-    });
-    if walked.end.position < bytes.len() as u64 {
-        if !config.accept_loss {
-            return Err(LogError::Damaged { path: log, what: format!("at byte {} of the catalog, {}", walked.end.position, walked.stop) });
+        let log = directory::log_path(&path, base);
+        let mut part = read_whole(disk, &log).await.map_err(disk_error(&log))?;
+        if base == active {
+            part.truncate((u64::from(line.flushed) / BLOCK * BLOCK) as usize);
+            part.extend_from_slice(&scanned.tail);
         }
-        bytes.truncate(walked.end.position as usize);
+        let (at, from) = (bytes.len(), Scanner { position: 0, next_offset: next.next_offset.max(base), ..next });
+        let walked = scan(&part, from, |position, header, _| {
+            if header.last_offset() < log_start {
+                start = at + position as usize + header.size();
+            }
+        });
+        let end = walked.end.position as usize;
+        bytes.extend_from_slice(&part[..end]);
+        if end < part.len() {
+            if !config.accept_loss {
+                return Err(LogError::Damaged { path: log, what: format!("at byte {end}, {}", walked.stop) });
+            }
+            break;
+        }
+        next = walked.end;
     }
     // A snapshot begins at the log start. What is left before it are changes to a state that is gone.
     bytes.drain(..start);

@@ -290,6 +290,47 @@ fn the_catalog_is_read_before_all_others_and_grows_with_the_commit() {
 }
 
 #[test]
+fn a_sealed_segment_of_the_catalog_that_is_missing_is_refused_unless_it_lies_below_the_log_start() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, Vec::new(), 1).await.expect("starts");
+            let dir = Path::new("/data/__catalog-0");
+            let segments: Vec<_> = (0..3).map(|offset| batch(offset, 1, b"a change")).collect();
+            for (base, bytes) in (0..2).zip(&segments) {
+                write_whole(&disk, &log_path(dir, base), bytes).await.expect("writes");
+            }
+            disk.open(&log_path(dir, 2), Open::Create).await.expect("creates");
+            let mut writer = writer(&disk, &started[0]).await;
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            lines[0].segment_base = 2;
+            writer.switch(&lines, &[]).await.expect("head");
+            let bytes = vec![Chunk::padded(&segments[2]).sub(0, segments[2].len())];
+            writer.frame(&[Item::Bytes { partition: PartitionId::CATALOG, segment_base: 2, position: 0, bytes }]).await.expect("frame");
+            let read = async |accept_loss| {
+                let config = LogConfig { accept_loss, ..config() };
+                Start::read(&disk, &config, 2).await.map(|read| read.catalog().to_vec())
+            };
+            assert_eq!(read(false).await.expect("is whole"), segments.concat());
+            for base in 0..2 {
+                let log = log_path(dir, base);
+                disk.remove(&log).await.expect("removes");
+                let refused = read(false).await.expect_err("it is missing");
+                assert!(matches!(refused, LogError::MissingSegment { first, last, .. } if (first, last) == (base, base)), "{refused}");
+                let others = (0..3).zip(&segments).filter(|(other, _)| *other != base).flat_map(|(_, bytes)| bytes.clone());
+                assert_eq!(read(true).await.expect("goes on"), others.collect::<Vec<_>>());
+                write_whole(&disk, &log, &segments[base as usize]).await.expect("writes");
+            }
+            writer.frame(&[Item::LogStart { partition: PartitionId::CATALOG, offset: 1 }]).await.expect("frame");
+            disk.remove(&log_path(dir, 0)).await.expect("removes");
+            assert_eq!(read(false).await.expect("it is not needed"), segments[1..].concat());
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
 fn a_missing_segment_is_refused_unless_loss_is_accepted() {
     let disk = disk();
     let program = {
