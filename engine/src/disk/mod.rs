@@ -17,7 +17,7 @@ pub use cached::cached_pages;
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub(crate) use memory::give_back;
 pub use overlay::{Overlay, OverlayFile};
-pub use pace::{GENTLE_BYTES, Pace, pause_behind};
+pub use pace::{FREE_BYTES_MIN, GENTLE_BYTES, Pace, pause_behind};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 

@@ -16,7 +16,7 @@
 //! Whatever stands in the way of that, the file is just closed in the end, and the kernel frees it as ever. The same happens when the process
 //! ends.
 
-use super::super::cached_pages;
+use super::super::{FREE_BYTES_MIN, cached_pages};
 use rustix::{
     fs::{Advice, fadvise, fstatvfs},
     process::getpid,
@@ -47,9 +47,8 @@ const STEP_BYTES_MAX: u64 = 64 << 20;
 const STEP_TIME: Duration = Duration::from_millis(2);
 /// So many times as long as a step took is the pause behind it.
 const PAUSES: u32 = 7;
-/// If more than this can be freed and waits, in bytes, or less than this is free, there are no pauses.
+/// If more than this can be freed and waits, in bytes, or less than [`FREE_BYTES_MIN`] is free, there are no pauses.
 const WAITING_BYTES_MAX: u64 = 4 << 30;
-const FREE_BYTES_MIN: u64 = 1 << 30;
 /// A file that others still need is looked at again after this time, and so often: then it is closed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOKS_MAX: u32 = 600;
