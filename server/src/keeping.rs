@@ -13,8 +13,7 @@ use crate::{controller::now_ms, core::Core, metrics::process::disk_bytes};
 use anyhow::Context;
 use engine::{
     compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress, plan},
-    disk::UringDisk,
-    log::has_producers,
+    disk::{UringDisk, has_producers},
 };
 use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
