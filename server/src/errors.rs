@@ -44,6 +44,7 @@ pub fn of_log(error: &LogError) -> ResponseError {
         | LogError::NewerFormat { .. }
         | LogError::NoRoomToKeep { .. }
         | LogError::NoEpochLeft { .. }
+        | LogError::NoRoomForMarkers { .. }
         | LogError::Missing { .. } => ResponseError::KafkaStorageError,
     }
 }
