@@ -46,6 +46,7 @@ pub fn of_log(error: &LogError) -> ResponseError {
         | LogError::NoEpochLeft { .. }
         | LogError::MissingSegment { .. }
         | LogError::NoSuperblock { .. }
+        | LogError::NoRoomForMarkers { .. }
         | LogError::Missing { .. } => ResponseError::KafkaStorageError,
     }
 }

@@ -64,6 +64,8 @@ pub struct Job {
     pub segment_bytes: u64,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
+    /// When `max.compaction.lag.ms` has passed, or will have, for its oldest dirty record, in ms; `None` without that setting.
+    pub overdue_ms: Option<i64>,
     /// The clock, in ms.
     pub now_ms: i64,
     /// Keys that are remembered at most: what has more is cleaned in several rounds.

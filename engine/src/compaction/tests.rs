@@ -37,6 +37,7 @@ fn cleaned(batches: &[Vec<u8>], end: i64, producers: BTreeMap<i64, LastRecord>) 
             producers,
             segment_bytes: 1 << 20,
             delete_retention_ms: 1_000,
+            overdue_ms: None,
             now_ms: 10,
             keys_max: 100,
             secret: (1, 2),

@@ -90,6 +90,15 @@ pub enum LogError {
         /// The partition's directory.
         path: PathBuf,
     },
+    /// What a Kafka left has open transactions, and no position that is left to end them at.
+    #[error(
+        "{path} has no room for the end of an open transaction: it is full. Start that Kafka once more until its transactions have ended, stop it \
+         and copy the directory again, or move it away"
+    )]
+    NoRoomForMarkers {
+        /// The last segment.
+        path: PathBuf,
+    },
     /// More partitions than the journal can checkpoint.
     #[error("{partitions} partitions on one core need --journal-size {needed_bytes} or more")]
     JournalTooSmall {

@@ -158,6 +158,18 @@ impl Table {
         self.executor.block_on(async move { log.next_cleaning(LATER_MS, KEYS_MAX, (1, 2)).await }).is_some()
     }
 
+    /// When the round that is due is overdue. It is not run.
+    fn overdue_ms(&mut self) -> Option<i64> {
+        let log = self.log.clone();
+        let overdue_ms = self.executor.block_on(async move {
+            let job = log.next_cleaning(LATER_MS, KEYS_MAX, (1, 2)).await.expect("a round is due");
+            log.finish_cleaning(&job, Ok(None), LATER_MS).await;
+            job.overdue_ms
+        });
+        self.keep();
+        overdue_ms
+    }
+
     /// What there is says of each key what was written.
     fn check(&mut self) -> BTreeMap<i64, Written> {
         let (log, disk) = (self.log.clone(), self.disk.clone());
@@ -249,4 +261,19 @@ fn a_round_that_could_not_remember_all_keys_is_gone_on_with_after_a_restart() {
         assert!(!table.is_due(), "seed {seed}: it has come to its end");
         table.check();
     }
+}
+
+#[test]
+fn a_round_knows_when_max_compaction_lag_ms_has_passed_for_its_oldest_dirty_record() {
+    let mut table = Table::new(1);
+    table.append(200);
+    assert_eq!(table.overdue_ms(), None);
+    for lag_ms in [50_000, LATER_MS] {
+        table.log.configure(ID, PartitionConfig { max_compaction_lag_ms: lag_ms, ..partition() });
+        table.log.keep_soon(ID);
+        table.keep();
+        assert_eq!(table.overdue_ms(), Some(NOW_MS + lag_ms + 1));
+    }
+    assert!(table.round(usize::MAX).is_whole);
+    table.check();
 }

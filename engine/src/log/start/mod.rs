@@ -120,7 +120,8 @@ impl<D: Disk> Start<D> {
         let epoch_max = journals.epoch_max().max(counted);
         let recovery = Recovery { disk: &disk, config: &config, epoch_max };
         let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
-        of_cores[0].push(catalog);
+        let is_catalog_added_to = !added.is_empty();
+        of_cores[0].push(Outcome { added, ..catalog });
         let work = partitions.into_iter().map(|spec| {
             assert!(spec.core < cores, "{} belongs to core {} of {cores}", spec.directory.display(), spec.core);
             let journaled = journals.partitions.remove(&spec.id);
@@ -141,7 +142,7 @@ impl<D: Disk> Start<D> {
             .checked_add(1)
             .ok_or_else(|| LogError::NoEpochLeft { path: config.data_dir.join(&of_data.recovered.spec.directory) })?;
         let highest_producer_id = all().map(|outcome| outcome.producer_id).max().unwrap_or(-1);
-        append(&config, &mut of_cores[0][0], &added, leader_epoch);
+        of_cores.iter_mut().flatten().for_each(|outcome| append(&config, outcome, leader_epoch));
         if config.accept_loss {
             // Before the commit: the start after it removes what the catalog doesn't know.
             commit::set_aside_unknown(&disk, &config, of_cores.iter().flatten().map(|outcome| &outcome.recovered)).await?;
@@ -150,7 +151,7 @@ impl<D: Disk> Start<D> {
         let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
         let mut positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
         next.commit(&disk, &config.journal_dir).await?;
-        commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
+        commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, is_catalog_added_to).await?;
 
         let core = |(outcomes, journal): (Vec<Outcome>, _)| CoreStart {
             config: config.clone(),
@@ -163,18 +164,18 @@ impl<D: Disk> Start<D> {
     }
 }
 
-/// Appends `added` to the recovered catalog: the head carries it.
-fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch: i32) {
+/// Appends what the commit adds to a recovered partition: the head carries it.
+fn append(config: &LogConfig, outcome: &mut Outcome, leader_epoch: i32) {
+    let added = std::mem::take(&mut outcome.added);
     if added.is_empty() {
         return;
     }
-    assert_eq!(catalog.recovered.spec.id, PartitionId::CATALOG, "the catalog has the lowest number of core 0");
-    let empty = Scanned { log_end: catalog.recovered.line.segment_base, end_position: 0, tail: Vec::new(), unmoved: Vec::new() };
-    let scanned = catalog.recovered.scanned.get_or_insert(empty);
+    let empty = Scanned { log_end: outcome.recovered.line.segment_base, end_position: 0, tail: Vec::new(), unmoved: Vec::new() };
+    let scanned = outcome.recovered.scanned.get_or_insert(empty);
     let old_end = scanned.end_position;
     let floor = u64::from(old_end) / BLOCK * BLOCK;
-    catalog.recovered.epochs.push(EpochStart { epoch: leader_epoch, start_offset: scanned.log_end });
-    let mut rest = added;
+    outcome.recovered.epochs.push(EpochStart { epoch: leader_epoch, start_offset: scanned.log_end });
+    let mut rest = &added[..];
     while let Some(header) = Header::read(rest).filter(|header| header.size() > 0 && header.size() <= rest.len()) {
         let patch = Patch {
             base_offset: scanned.log_end,
@@ -187,11 +188,11 @@ fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch:
         scanned.end_position += header.size() as u32;
         rest = &rest[header.size()..];
     }
-    assert!(rest.is_empty(), "what is added to the catalog is whole batches");
+    assert!(rest.is_empty(), "what is added is whole batches");
     image::push_range(&mut scanned.unmoved, floor as u32..scanned.end_position);
     let end = u64::from(scanned.end_position).next_multiple_of(BLOCK);
-    let bytes = catalog.cut.as_ref().map_or(end, |cut| cut.bytes.max(end));
-    catalog.cut = Some(Cut { path: commit::active_path(config, &catalog.recovered), floor, bytes });
+    let bytes = outcome.cut.as_ref().map_or(end, |cut| cut.bytes.max(end));
+    outcome.cut = Some(Cut { path: commit::active_path(config, &outcome.recovered), floor, bytes });
 }
 
 /// The catalog's bytes from its log start on: sealed segments, and the active one up to its recovered end. Each begins where the one before

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    batch::BatchBuilder,
+    batch::{BatchBuilder, control_batch},
     disk::{
         Chunk, Open,
         sim::{Executor, SimDisk},
@@ -10,7 +10,7 @@ use crate::{
     journal::{Item, JournalWriter},
     log::{CoreStart, Log},
     partition::directory::log_path,
-    segment::{ProducerState, SequencedBatch, encode_snapshot},
+    segment::{FileKind, NO_TRANSACTION, ProducerState, SequencedBatch, TxnIndex, encode_metadata, encode_snapshot, file_name},
 };
 use std::{collections::BTreeSet, path::PathBuf};
 use uuid::Uuid;
@@ -256,6 +256,39 @@ fn a_directory_of_a_kafka_is_found_and_taken_over() {
             assert_eq!(image(&disk, &started, 1).await, (23, whole));
             let known: BTreeSet<_> = [spec.directory].into();
             assert_eq!(find_foreign(&disk, Path::new("/data"), &known).await.expect("lists"), []);
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn transactions_that_a_kafka_left_open_are_ended_by_the_start_that_takes_them_over() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let data = |offset: i64, producer: i64| {
+                let batch = BatchBuilder::new().at(offset, 5).producer(producer, 3, 0).transactional();
+                batch.record(1_000 + offset, Some(b"k"), Some(b"v")).build()
+            };
+            let abort = |offset: i64, producer: i64, time_ms: i64| control_batch(offset, 6, (producer, 3), false, time_ms);
+            let (dir, spec) = (Path::new("/data/t-1"), spec(1, 0));
+            let log = [data(0, 9), data(1, 8), control_batch(2, 5, (8, 3), true, 1_002), data(3, 7)].concat();
+            disk.create_dir(dir).await.expect("creates");
+            write_whole(&disk, &dir.join("partition.metadata"), encode_metadata(spec.topic_id).as_bytes()).await.expect("writes");
+            write_whole(&disk, &log_path(dir, 0), &log).await.expect("writes");
+
+            let ended = [log, abort(4, 7, 1_003), abort(5, 9, 1_000)].concat();
+            for random in 1..4 {
+                let started = start(&disk, 1, vec![spec.clone()], random).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (6, ended.clone()));
+                let producers = &started[0].partitions[1].producers;
+                assert!(producers.iter().all(|state| state.transaction_first_offset == NO_TRANSACTION), "{producers:?}");
+                let transactions = disk.peek(&dir.join(file_name(0, FileKind::TxnIndex))).expect("is there");
+                let transactions = TxnIndex::decode(&transactions).expect("is whole");
+                let aborted = transactions.entries().iter().map(|aborted| (aborted.producer_id, aborted.first_offset, aborted.last_offset));
+                assert_eq!(aborted.collect::<Vec<_>>(), [(7, 3, 4), (9, 0, 5)]);
+            }
         }
     };
     run(&disk, program);

@@ -300,6 +300,7 @@ impl Run {
             producers: self.producers.clone(),
             segment_bytes: self.segment_bytes,
             delete_retention_ms: self.delete_retention_ms,
+            overdue_ms: None,
             now_ms: self.now_ms,
             keys_max: self.keys_max,
             secret: self.secret,

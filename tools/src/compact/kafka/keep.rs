@@ -180,6 +180,7 @@ impl<D: Disk> Keeping<'_, D> {
             producers: log.producers.clone(),
             segment_bytes: self.config.segment_bytes,
             delete_retention_ms: self.config.delete_retention_ms,
+            overdue_ms: None,
             now_ms: self.now_ms,
             keys_max: KEYS_BYTES_MAX / KEY_BYTES,
             secret: (rand::random(), rand::random()),
