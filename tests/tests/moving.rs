@@ -38,6 +38,8 @@ const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 
 /// A bound for a hang.
 const WITHIN: Duration = Duration::from_secs(120);
+/// Runs whose time grows by steps that grow: up to 0.8 s.
+const STEPS_MAX: u32 = 40;
 
 #[test]
 fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka() {
@@ -472,13 +474,20 @@ fn export(from: &Path, to: &Path, more: &[&str]) -> Result<Ended> {
     Ended::of(command)
 }
 
+/// How long a run may go on before it is killed: longer by more and more, and then by a tenth, so that all runs together take ten times
+/// as long as the last one at most, however slow the machine is.
+fn killed_after(run: u32) -> Duration {
+    let (slow, after) = (run.min(STEPS_MAX), run.saturating_sub(STEPS_MAX));
+    (Duration::from_millis(2) * slow * slow.div_ceil(4)).mul_f64(1.1_f64.powi(after as i32))
+}
+
 /// Runs a command again and again, each time for a little longer before it is killed, until it ends by itself; `done` is what it says if
 /// the run before was killed after its last step.
 fn killed_until_done(command: &mut dyn FnMut() -> Result<Command>, done: &str) -> Result<()> {
     let log = tempfile::NamedTempFile::new()?;
     for run in 0u32.. {
         let mut process = Process::spawn("a run that is killed", command()?, log.path())?;
-        let deadline = Instant::now() + Duration::from_millis(2) * run * run.div_ceil(4);
+        let deadline = Instant::now() + killed_after(run);
         while Instant::now() < deadline && process.exited()?.is_none() {
             std::thread::sleep(Duration::from_micros(500));
         }
