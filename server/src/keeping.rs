@@ -192,6 +192,7 @@ mod tests {
             overdue_ms: None,
             now_ms: 0,
             keys_max: 0,
+            kept_bytes_max: 0,
             secret: (0, 0),
             progress: Progress::default(),
         }

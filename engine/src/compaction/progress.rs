@@ -44,6 +44,11 @@ impl Progress {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Takes back what was counted: it has to be read again.
+    pub(super) fn take_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Bytes counted so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {

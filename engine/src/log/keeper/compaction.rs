@@ -3,7 +3,7 @@
 use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, let_go};
 use crate::{
     compaction::{
-        CleanError, Cleaned, Group, Job, LastRecord, Progress, SCRATCH, Source, discard,
+        CleanError, Cleaned, Group, Job, KEPT_BYTES_MAX, LastRecord, Progress, SCRATCH, Source, discard,
         plan::{self, Range},
         read_first_dirty, write_first_dirty,
     },
@@ -238,6 +238,7 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
         overdue_ms: None,
         now_ms: 0,
         keys_max: 0,
+        kept_bytes_max: KEPT_BYTES_MAX,
         secret: (0, 0),
         progress: Progress::default(),
     })

@@ -9,7 +9,7 @@ use super::{
 use crate::history::ID;
 use engine::{
     batch::{Scanner, scan},
-    compaction::{CleanError, Job, LastRecord, Progress, Source, discard, plan},
+    compaction::{CleanError, Job, KEPT_BYTES_MAX, LastRecord, Progress, Source, discard, plan},
     disk::{
         sim::{Executor, SimDisk},
         write_whole,
@@ -149,6 +149,7 @@ impl Offline {
             delete_retention_ms: self.delete_retention_ms,
             now_ms: self.kafka.now_ms,
             keys_max: self.keys_max,
+            kept_bytes_max: KEPT_BYTES_MAX,
             secret: (self.random.random(), self.random.random()),
             first_dirty: Cell::new(self.first_dirty),
             clean_end: Cell::new(self.clean_end),
