@@ -77,16 +77,19 @@ impl Candidate {
 struct Candidates {
     batches: Vec<Candidate>,
     bytes: Vec<u8>,
+    /// Where those of their keys are that nothing that comes later has.
+    places: Vec<usize>,
     bytes_max: u64,
 }
 
 impl Candidates {
     fn new(bytes_max: u64) -> Candidates {
-        Candidates { batches: Vec::new(), bytes: Vec::new(), bytes_max }
+        Candidates { batches: Vec::new(), bytes: Vec::new(), places: Vec::new(), bytes_max }
     }
 
     fn is_too_much(&self) -> bool {
-        (self.bytes.len() + self.batches.len() * size_of::<Candidate>()) as u64 > self.bytes_max
+        let beside = self.batches.len() * size_of::<Candidate>() + self.places.len() * size_of::<usize>();
+        (self.bytes.len() + beside) as u64 > self.bytes_max
     }
 
     /// Judges them when the segment was read to its end.
@@ -135,8 +138,8 @@ struct Reading<'a, D: Disk> {
     written: u64,
     /// More may.
     has_room: bool,
-    /// What the job's progress was told for reading, and for what is ready.
-    told: (usize, usize),
+    /// Bytes that were read, as the job's progress was told.
+    read: usize,
 }
 
 /// Reads the dirty part of `job`'s log; none of its segments has aborted transactions. `None` if it has to be read forward.
@@ -150,7 +153,7 @@ pub(super) async fn read<D: Disk>(job: &Job, disk: &D) -> Result<Option<Backward
         ready: BTreeMap::new(),
         written: 0,
         has_room: true,
-        told: (0, 0),
+        read: 0,
     };
     let (mut rest, mut end) = (&job.segments[..], job.end);
     for count in plan::groups(&job.sizes(), job.end, job.segment_bytes).into_iter().rev() {
@@ -159,8 +162,8 @@ pub(super) async fn read<D: Disk>(job: &Job, disk: &D) -> Result<Option<Backward
         }
         let (others, group) = rest.split_at(rest.len() - count);
         if !reading.group(group, end).await? {
-            reading.forget().await?;
-            job.progress.take_back(reading.told.0);
+            job.progress.take_back(reading.read);
+            forget(job, disk, &mut reading.ready).await?;
             return Ok(None);
         }
         (rest, end) = (others, group[0].base_offset);
@@ -168,6 +171,14 @@ pub(super) async fn read<D: Disk>(job: &Job, disk: &D) -> Result<Option<Backward
     let dirty =
         Dirty { keys: reading.keys, is_regular: true, is_plain: true, parts: reading.parts, end_offset: job.end, is_partial: false };
     Ok(Some(Backward { dirty, ready: reading.ready }))
+}
+
+/// Removes what waits: all of it has to be read again then.
+pub(super) async fn forget<D: Disk>(job: &Job, disk: &D, ready: &mut BTreeMap<i64, Ready>) -> Result<(), CleanError> {
+    let counted: u64 = ready.values().map(|ready| ready.counted.read_once).sum();
+    job.progress.take_back(counted as usize);
+    ready.clear();
+    job.begin_scratch(disk).await
 }
 
 impl<D: Disk> Reading<'_, D> {
@@ -209,11 +220,11 @@ impl<D: Disk> Reading<'_, D> {
         mut candidates: Option<Candidates>,
         counted: &mut Cleaned,
     ) -> Result<Seen, CleanError> {
-        let (job, mut parts, mut places) = (self.job, Parts::of(segment), Vec::new());
+        let (job, mut parts) = (self.job, Parts::of(segment));
         let mut source = Batches::open(self.disk, &job.directory, segment, Vec::new(), &job.progress).await?;
         while let Some(header) = source.next().await? {
             job.progress.add(header.size());
-            self.told.0 += header.size();
+            self.read += header.size();
             parts.push(source.position, &header);
             if header.is_transactional() || header.is_control() {
                 return Ok(Seen::Unfit);
@@ -222,7 +233,7 @@ impl<D: Disk> Reading<'_, D> {
                 continue;
             }
             let position = source.position;
-            let noted = self.note((position, &header), source.batch(&header).await?, end, &mut places, candidates.as_mut());
+            let noted = self.note((position, &header), source.batch(&header).await?, end, candidates.as_mut());
             let Some(superseded) = noted.map_err(|what| source.corrupt(position, what))? else { return Ok(Seen::Unfit) };
             counted.records.0 += header.record_count().max(0) as u64;
             counted.gone.superseded += superseded;
@@ -230,7 +241,7 @@ impl<D: Disk> Reading<'_, D> {
         }
         self.parts.insert(segment.base_offset, parts);
         let Some(candidates) = candidates else { return Ok(Seen::Keys) };
-        let mut live: Vec<i64> = places.into_iter().map(|place| self.keys.offset_at(place)).collect();
+        let mut live: Vec<i64> = candidates.places.iter().map(|place| self.keys.offset_at(*place)).collect();
         live.sort_unstable();
         let filter = Filter {
             keys: &self.keys,
@@ -249,20 +260,19 @@ impl<D: Disk> Reading<'_, D> {
         Ok(Seen::Kept(kept))
     }
 
-    /// Notes the keys of a batch of a segment that ends at `end`, and the places of those that nobody had. Returns how many of its records
-    /// are superseded already; `None` if the log has to be read forward.
+    /// Notes the keys of a batch of a segment that ends at `end`. Returns how many of its records are superseded already; `None` if the log
+    /// has to be read forward.
     fn note(
         &mut self,
         (position, header): (u64, &Header),
         batch: &[u8],
         end: i64,
-        places: &mut Vec<usize>,
         mut candidates: Option<&mut Candidates>,
     ) -> Result<Option<u64>, String> {
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
-        let count = header.record_count().max(0) as usize;
+        let (count, next) = (header.record_count().max(0) as usize, header.next_offset().min(end));
         // What may be noted of it: never more than offsets are left that are dirty.
-        let offsets = header.next_offset().saturating_sub(header.base_offset().max(self.job.first_dirty));
+        let offsets = next.saturating_sub(header.base_offset().max(self.job.first_dirty));
         if !self.keys.has_room(count.min(usize::try_from(offsets).unwrap_or(0))) {
             return Ok(None);
         }
@@ -273,19 +283,20 @@ impl<D: Disk> Reading<'_, D> {
             let bytes = &records[at..at + record.size];
             at += record.size;
             let offset = record.offset(header);
-            let Some(key) = record.key.filter(|_| (behind..=header.last_offset()).contains(&offset)) else { return Ok(None) };
-            behind = offset.saturating_add(1);
+            let Some(key) = record.key.filter(|_| (behind..next).contains(&offset)) else { return Ok(None) };
+            behind = offset + 1;
             if offset < self.job.first_dirty {
                 continue;
             }
-            match self.keys.put_of_part(key, offset, end) {
-                Put::Superseded => continue,
-                Put::Again => {}
-                Put::New(place) => places.push(place),
+            let put = self.keys.put_of_part(key, offset, end);
+            if put == Put::Superseded {
+                continue;
             }
             stay += 1;
-            if let Some(candidates) = &mut candidates {
-                candidates.bytes.extend_from_slice(bytes);
+            let Some(candidates) = &mut candidates else { continue };
+            candidates.bytes.extend_from_slice(bytes);
+            if let Put::New(place) = put {
+                candidates.places.push(place);
             }
         }
         let stays = stay > 0 || count == 0 || stays_empty(header, &self.job.producers, self.job.end);
@@ -317,7 +328,7 @@ impl<D: Disk> Reading<'_, D> {
                 // What is free may still be enough for one group at a time.
                 Err(CleanError::Disk { source, .. }) if is_full(&source) => {
                     self.has_room = false;
-                    return self.forget().await;
+                    return forget(self.job, self.disk, &mut self.ready).await;
                 }
                 written => written?,
             }
@@ -327,7 +338,6 @@ impl<D: Disk> Reading<'_, D> {
         };
         let counted = Cleaned { bytes: (bytes_before, bytes), read_once: bytes_before, ..counted };
         self.job.progress.add(bytes_before as usize);
-        self.told.1 += bytes_before as usize;
         self.ready.insert(base, Ready { group, counted });
         Ok(())
     }
@@ -344,13 +354,5 @@ impl<D: Disk> Reading<'_, D> {
             }
         }
         writer.finish(&[]).await.map(drop)
-    }
-
-    /// Removes what was written, which all has to be read again then.
-    async fn forget(&mut self) -> Result<(), CleanError> {
-        self.ready.clear();
-        self.written = 0;
-        self.job.progress.take_back(std::mem::take(&mut self.told.1));
-        self.job.begin_scratch(self.disk).await
     }
 }

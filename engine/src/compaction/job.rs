@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::Header,
-    disk::{Disk, read_whole},
+    disk::{Disk, is_full, read_whole},
     ids::PartitionId,
     segment::{AbortedTxn, FileKind, ProducerState, SegmentError, TxnIndex, file_name},
 };
@@ -144,9 +144,9 @@ impl Job {
 
     /// Runs it: reads the segments, and writes one new segment for each group into the scratch directory, durably: while it reads what is
     /// dirty for its keys, from the last segment to the first, where that may be (`backward`); else when all keys are known, for which it
-    /// reads the segments again, and the next group is begun when this one is in place: so there need be room for one of them only. `install`
-    /// puts a new segment in the place of its group. It says false if the log is not any more what this job has seen: then the rest of the round is
-    /// forgotten, and this returns `None`.
+    /// reads the segments again, and the next group is begun when this one is in place: so there need be room for one of them only, to
+    /// which what waits gives way. `install` puts a new segment in the place of its group. It says false if the log is not any more what
+    /// this job has seen: then the rest of the round is forgotten, and this returns `None`.
     ///
     /// A round may end behind any of its groups. They are in the order of the log: a record goes when a later one of its key is
     /// there, and a tombstone is given its horizon when everything that it ends is gone.
@@ -196,7 +196,19 @@ impl Job {
                     cleaned.add(&ready.counted);
                     ready.group
                 }
-                None => self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?,
+                None => {
+                    let (counted, walked, read) = (cleaned.clone(), transactions.clone(), self.progress.bytes());
+                    match self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await {
+                        // What waits may have taken its room: then each is cleaned when it is its turn.
+                        Err(CleanError::Disk { source, .. }) if is_full(&source) && !ready.is_empty() => {
+                            self.progress.take_back((self.progress.bytes() - read) as usize);
+                            backward::forget(self, disk, &mut ready).await?;
+                            (cleaned, transactions) = (counted, walked);
+                            self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?
+                        }
+                        made => made?,
+                    }
+                }
             };
             let Some(group) = group else { continue };
             disk.sync_dir(&self.scratch).await.map_err(at(&self.scratch))?;

@@ -215,6 +215,24 @@ fn a_round_has_room_where_only_one_of_its_groups_has() {
 }
 
 #[test]
+fn what_was_written_ahead_gives_way_to_a_group_that_has_no_room_beside_it() {
+    for spare in (24..64).step_by(4) {
+        let mut table = Table::new(spare);
+        table.append(200);
+        assert!(table.round(usize::MAX).is_whole, "{spare} blocks");
+        table.log.configure(ID, PartitionConfig { min_cleanable_dirty_ratio: 0.0, ..partition() });
+        table.append(40);
+        // What is clean has become small: two segments become one, when all that is dirty was read and as much was written ahead as fitted.
+        table.disk.set_free_blocks(Some(AHEAD_BLOCKS + spare));
+        let round = table.round(usize::MAX);
+        assert!(round.is_whole, "{spare} blocks: {} groups are in place", round.groups.len());
+        let is_merged = |group: &Group| group.bases.len() > 1;
+        assert!(round.groups.first().is_some_and(is_merged) && !round.groups.iter().all(is_merged), "{spare} blocks");
+        assert!(is_clean(&table.check(), round.end), "{spare} blocks");
+    }
+}
+
+#[test]
 fn a_round_that_fails_in_its_second_group_leaves_the_first_in_place_and_the_next_one_goes_on() {
     for seed in 0..8 {
         let mut table = Table::new(seed);

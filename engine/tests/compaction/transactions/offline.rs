@@ -149,7 +149,6 @@ impl Offline {
             delete_retention_ms: self.delete_retention_ms,
             now_ms: self.kafka.now_ms,
             keys_max: self.keys_max,
-            kept_bytes_max: KEPT_BYTES_MAX,
             secret: (self.random.random(), self.random.random()),
             first_dirty: Cell::new(self.first_dirty),
             clean_end: Cell::new(self.clean_end),
@@ -304,6 +303,7 @@ impl Run {
             overdue_ms: None,
             now_ms: self.now_ms,
             keys_max: self.keys_max,
+            kept_bytes_max: KEPT_BYTES_MAX,
             secret: self.secret,
             progress: Progress::default(),
         })
