@@ -32,11 +32,13 @@ pub enum Bug {
     DamagedNotCarried,
     /// A start takes the superblock's floor for the highest leader epoch that was given: what was created behind a deletion has one above.
     EpochsOfFloor,
+    /// A start writes one slot of the superblock: the other one still names the start before.
+    OneSlot,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 15] = [
         Bug::AckBeforeFlush,
         Bug::HeadIncomplete,
         Bug::BeyondGapNotCarried,
@@ -51,6 +53,7 @@ impl Bug {
         Bug::DamageAsTornEnd,
         Bug::DamagedNotCarried,
         Bug::EpochsOfFloor,
+        Bug::OneSlot,
     ];
 }
 

@@ -161,7 +161,7 @@ fn lookups_are_the_same_with_kafkas_indexes_and_with_rebuilt_ones() {
 }
 
 /// What librdkafka's and kafkajs's consumers get by default: the records of committed transactions only, with the list of
-/// aborted ones as Kafka's `.txnindex` has it, plus the one that was open when Kafka stopped.
+/// aborted ones as Kafka's `.txnindex` has it, plus the one that was open when Kafka stopped, and which the takeover has ended.
 #[test]
 fn a_taken_over_partition_serves_its_aborted_transactions() {
     let disk = SimDisk::new(3, &[Path::new("/data"), Path::new("/data/orders-0")]);
@@ -213,7 +213,12 @@ async fn read_committed(disk: SimDisk, config: LogConfig, life: u64, spawner: Sp
         log.durable(id, appended.last_offset).await.expect("durable");
     }
     let offsets = log.offsets(id).expect("owned");
-    assert_eq!((offsets.log_start, offsets.last_stable, first), (0, offsets.log_end, LOG_END + 4 * life as i64));
+    assert_eq!((offsets.log_start, offsets.last_stable, first), (0, offsets.log_end, LOG_END + 1 + 4 * life as i64));
+    let marker = log.read(id, LOG_END, 1, true, false).await.expect("reads").collect(&disk).await.expect("reads");
+    let header = Header::read(&marker).expect("a batch");
+    let control = ControlRecord::of_batch(&header, &marker[..header.size()]);
+    assert_eq!((header.base_offset(), header.producer_id()), (LOG_END, 6));
+    assert!(matches!(control, Some(ControlRecord::Abort { .. })), "{control:?}");
 
     let kafkas = TxnIndex::decode(&segment_file(FileKind::TxnIndex)).expect("valid");
     let mut expected: Vec<_> = kafkas.entries().iter().map(|aborted| (aborted.producer_id, aborted.first_offset)).collect();

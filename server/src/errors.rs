@@ -44,6 +44,9 @@ pub fn of_log(error: &LogError) -> ResponseError {
         | LogError::NewerFormat { .. }
         | LogError::NoRoomToKeep { .. }
         | LogError::NoEpochLeft { .. }
+        | LogError::MissingSegment { .. }
+        | LogError::NoSuperblock { .. }
+        | LogError::NoRoomForMarkers { .. }
         | LogError::Missing { .. } => ResponseError::KafkaStorageError,
     }
 }

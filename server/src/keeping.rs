@@ -9,12 +9,11 @@ mod tally;
 
 pub use tally::{Tallies, Tally};
 
-use crate::{controller::now_ms, core::Core};
+use crate::{controller::now_ms, core::Core, metrics::process::disk_bytes};
 use anyhow::Context;
 use engine::{
-    compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress},
-    disk::UringDisk,
-    log::has_producers,
+    compaction::{CleanError, Cleaned, Group, Job, KEY_BYTES, Progress, plan},
+    disk::{UringDisk, has_producers},
 };
 use std::{io, os::fd::RawFd, path::PathBuf, rc::Rc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -152,13 +151,22 @@ async fn clean(core: Rc<Core>, cleaner: Cleaner) {
                 () = core.stopping.raised() => return,
             }
         };
-        // All cores have the same disk.
-        job.progress = Progress::gentle_when(|| has_producers(now_ms()));
+        job.progress = Progress::gentle_when(gentle(&job));
         core.tallies.round_begins(&job);
         let install = async |group: Group| core.log.install_cleaned(&job, &group).await;
         let Some(result) = cleaner.run(job.clone(), install).await else { return };
         core.log.finish_cleaning(&job, result, now_ms()).await;
         core.tallies.round_ends();
+    }
+}
+
+/// Whether a round leaves the disk to producers, asked as often as it reads or writes something. All cores have the same disk.
+fn gentle(job: &Job) -> impl Fn() -> bool + Send + Sync + use<> {
+    let (directory, overdue_ms, segment_bytes) = (job.directory.clone(), job.overdue_ms, job.segment_bytes);
+    move || {
+        let now_ms = now_ms();
+        let free_bytes = || disk_bytes(&directory).map(|(free, _)| free);
+        plan::is_gentle(has_producers(now_ms), now_ms, overdue_ms, segment_bytes, free_bytes)
     }
 }
 
@@ -181,8 +189,10 @@ mod tests {
             producers: BTreeMap::new(),
             segment_bytes: 0,
             delete_retention_ms: 0,
+            overdue_ms: None,
             now_ms: 0,
             keys_max: 0,
+            kept_bytes_max: 0,
             secret: (0, 0),
             progress: Progress::default(),
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types)]
 
 pub mod api;
+pub mod asker;
 pub mod catalog;
 pub mod cold_reads;
 pub mod config;

@@ -6,7 +6,15 @@ mod support;
 use std::{io::Write, time::Duration};
 use support::*;
 
+const JOIN_GROUP: i16 = 11;
+const LEAVE_GROUP: i16 = 13;
+const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
+const DELETE_RECORDS: i16 = 21;
+const ALTER_CONFIGS: i16 = 33;
+const CREATE_PARTITIONS: i16 = 37;
+const DELETE_GROUPS: i16 = 42;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 /// What the broker states (`start::STOP_SECONDS_MAX`), and time for a busy machine to end the process.
 const STOP_MAX: Duration = Duration::from_secs(server::start::STOP_SECONDS_MAX + 5);
 
@@ -242,6 +250,77 @@ fn a_client_of_another_protocol_is_named_in_the_log() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+#[test]
+fn each_change_that_clients_make_is_one_line_in_the_log() {
+    let data = data_dir();
+    let path = data.path().join("log");
+    let options = ["--cores", "1", "--listen", "127.0.0.1:0"];
+    let mut broker = Broker::start_logging(data, &options, std::fs::File::create(&path).unwrap().into());
+    let mut client = broker.connect();
+    client.topic("asked-about");
+    let create = |name: &str, only_tried: i8| Body::new().i32(1).string(name).i32(2).i16(1).i32(0).i32(0).i32(10_000).i8(only_tried).0;
+    client.call(CREATE_TOPICS, 2, &create("only-tried", 1));
+    let grow = Body::new().i32(1).string("made").i32(5).i32(-1).i32(10_000).i8(0).0;
+    let configure =
+        Body::new().i32(1).i8(2).string("made").i32(2).string("retention.ms").string("-1").string("segment.ms").string("86400000");
+    let configure = configure.i8(0).0;
+    // What is asked for again changes nothing any more.
+    for _ in 0..2 {
+        client.call(CREATE_TOPICS, 2, &create("made", 0));
+        client.call(CREATE_PARTITIONS, 0, &grow);
+        client.call(ALTER_CONFIGS, 0, &configure);
+    }
+    for offset in 0..3 {
+        assert_eq!(produced(&client.call(PRODUCE, 7, &produce("made", 0, -1, &batch(b"v")))), (0, offset));
+    }
+    for _ in 0..2 {
+        let answer = client.call(DELETE_RECORDS, 0, &Body::new().i32(1).string("made").i32(1).i32(0).i64(2).i32(10_000).0);
+        assert_eq!(answer[answer.len() - 2..], [0, 0], "{answer:?}");
+    }
+    for _ in 0..2 {
+        client.call(DELETE_TOPICS, 1, &Body::new().i32(1).string("made").i32(10_000).0);
+    }
+    let join = Body::new().string("readers").i32(30_000).string("").string("consumer").i32(1).string("range").i32(0).0;
+    let member = loop {
+        let answer = client.call(JOIN_GROUP, 0, &join);
+        let mut rest = Reader(&answer[4..]);
+        match rest.i16() {
+            0 => {
+                rest.skip(4);
+                rest.string();
+                rest.string();
+                break rest.string();
+            }
+            COORDINATOR_LOAD_IN_PROGRESS => std::thread::sleep(Duration::from_millis(10)),
+            error => panic!("error {error}"),
+        }
+    };
+    client.call(LEAVE_GROUP, 0, &Body::new().string("readers").string(&member).0);
+    for _ in 0..2 {
+        client.call(DELETE_GROUPS, 0, &Body::new().i32(1).string("readers").0);
+    }
+    assert!(broker.stop().0);
+
+    let log = std::fs::read_to_string(&path).unwrap();
+    let by_the_client = [
+        "topic asked-about was created with 1 partition, since a client asked about it (auto.create.topics.enable)",
+        "topic made was created with 2 partitions",
+        "topic made has 5 partitions now, and had 2",
+        "configs of topic made were changed: retention.ms, segment.ms",
+        "records of made-0 were deleted: its log starts at offset 2, and did at 0",
+        "topic made was deleted",
+        r#"group "readers" was deleted"#,
+    ];
+    let of_the_group = [r#"group "readers" has 1 member in generation 1"#, r#"group "readers" has no members in generation 2"#];
+    for expected in by_the_client.iter().chain(&of_the_group) {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(expected)).collect();
+        let [line] = lines[..] else { panic!("{expected:?} is there {} times in:\n{log}", lines.len()) };
+        let is_named = line.contains("peer=127.0.0.1:") && line.contains(r#"client="test""#);
+        assert!(line.contains("INFO") && is_named == by_the_client.contains(expected), "{line}");
+    }
+    assert!(!log.contains("only-tried"), "{log}");
 }
 
 #[test]

@@ -135,7 +135,8 @@ pub fn killed(scratch: &Scratch, arguments: &[&str], after: Duration) -> Result<
 /// What was written of a partition, by topic: offset, time, key and value.
 pub type Written = BTreeMap<(&'static str, i32), Vec<(i64, Option<String>, Option<String>)>>;
 
-/// Fills the topics, which get these settings, with records of the last day, oldest first; by another history with each seed.
+/// Fills the topics, which get these settings, with records of the last day, oldest first; by another history with each seed. All
+/// partitions at once: one batch after the other waits for as many flushes as there are batches.
 pub fn fill(broker: &Broker, seed: u64, batches: u64, settings: &[(&str, &str)]) -> Result<Written> {
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move |most: u64| {
@@ -145,7 +146,7 @@ pub fn fill(broker: &Broker, seed: u64, batches: u64, settings: &[(&str, &str)])
         random % most
     };
     let now_ms = now_ms();
-    let mut written = Written::new();
+    let mut histories = Vec::new();
     for (topic, policy) in TOPICS {
         Admin::new(&broker.bootstrap())?.create(
             topic,
@@ -153,24 +154,48 @@ pub fn fill(broker: &Broker, seed: u64, batches: u64, settings: &[(&str, &str)])
             &[&[("cleanup.policy", policy), ("segment.bytes", "1048576")], settings].concat(),
         )?;
         for partition in 0..PARTITIONS {
-            let mut wire = Wire::connect_to_leader(&broker.bootstrap(), topic, partition, TIMEOUT)?;
-            let log = written.entry((topic, partition)).or_default();
+            let mut history: Vec<Sent> = Vec::new();
             for at in 0..batches {
                 let time = now_ms - 24 * HOUR_MS + at as i64 * 24 * HOUR_MS / batches as i64;
-                let records: Vec<(String, Option<String>)> = (0..1 + next(20))
+                let records = (0..1 + next(20))
                     .map(|_| {
                         let value = (next(10) > 0).then(|| "x".repeat(next(4_000) as usize) + &next(1_000_000).to_string());
                         (format!("key-{}", next(50 * (partition as u64 + 1))), value)
                     })
                     .collect();
-                let fields: Vec<_> =
-                    records.iter().map(|(key, value)| (Some(key.as_bytes()), value.as_deref().map(str::as_bytes))).collect();
-                ensure!(wire.produce(topic, partition, &batch(&fields, time))?.0 == 0);
-                log.extend(records.into_iter().map(|(key, value)| (time, Some(key), value)));
+                history.push((time, records));
             }
+            histories.push(((topic, partition), history));
+        }
+    }
+    let bootstrap = &broker.bootstrap();
+    std::thread::scope(|scope| {
+        let mut sending = Vec::new();
+        for ((topic, partition), history) in &histories {
+            sending.push(scope.spawn(move || send(bootstrap, topic, *partition, history)));
+        }
+        sending.into_iter().try_for_each(|sending| sending.join().expect("it does not panic"))
+    })?;
+    let mut written = Written::new();
+    for (place, history) in histories {
+        let log = written.entry(place).or_default();
+        for (time, records) in history {
+            log.extend(records.into_iter().map(|(key, value)| (time, Some(key), value)));
         }
     }
     Ok(written)
+}
+
+/// A batch: its time, and the key and value of each record.
+type Sent = (i64, Vec<(String, Option<String>)>);
+
+fn send(bootstrap: &str, topic: &str, partition: i32, history: &[Sent]) -> Result<()> {
+    let mut wire = Wire::connect_to_leader(bootstrap, topic, partition, TIMEOUT)?;
+    for (time, records) in history {
+        let fields: Vec<_> = records.iter().map(|(key, value)| (Some(key.as_bytes()), value.as_deref().map(str::as_bytes))).collect();
+        ensure!(wire.produce(topic, partition, &batch(&fields, *time))?.0 == 0);
+    }
+    Ok(())
 }
 
 /// What a broker serves is what was written, without what had to go: records that are older than six hours, and of compacted

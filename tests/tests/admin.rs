@@ -1,5 +1,9 @@
 //! Topics and what belongs to them, as clients see them: at once on every core, and through kills and other core counts.
 
+// Beside the others, which wait for the disk while this one starts JVMs.
+#[path = "admin/console.rs"]
+mod console;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

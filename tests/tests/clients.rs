@@ -83,18 +83,23 @@ fn every_codec_is_stored_as_sent_and_read_back(scratch: &Scratch, family: Family
     family.command()?;
     let broker = Broker::start(scratch, Options::default())?;
     let admin = Admin::new(&broker.bootstrap())?;
-    for codec in family.codecs() {
-        let topic = format!("codec-{codec}");
-        admin.create(&topic, PARTITIONS, &[])?;
-        let task = Produce { compression: (*codec).to_owned(), count: Some(5_000), ..Produce::new(&broker.bootstrap(), &topic, codec) };
-        let mut producer = Session::produce(scratch, family, task)?;
-        producer.until("have every record acked", |p| p.done)?;
-        let mut reader = consumer(scratch, &broker, family, &topic, None)?;
+    let topics: Vec<String> = family.codecs().iter().map(|codec| format!("codec-{codec}")).collect();
+    // All at once, first the producers, then the readers: each has to start, and a member waits for its group.
+    let mut producers = Vec::new();
+    for (codec, topic) in family.codecs().iter().zip(&topics) {
+        admin.create(topic, PARTITIONS, &[])?;
+        let task = Produce { compression: (*codec).to_owned(), count: Some(5_000), ..Produce::new(&broker.bootstrap(), topic, codec) };
+        producers.push(Session::produce(scratch, family, task)?);
+    }
+    producers.iter_mut().try_for_each(|producer| producer.until("have every record acked", |p| p.done))?;
+    let readers = topics.iter().map(|topic| consumer(scratch, &broker, family, topic, None));
+    let mut readers = readers.collect::<Result<Vec<Session>>>()?;
+    for (codec, ((topic, producer), reader)) in family.codecs().iter().zip(topics.iter().zip(&producers).zip(&mut readers)) {
         reader.until("read every record", |r| r.read.len() >= 5_000)?;
         reader.stop()?;
         exactly_the_acked_were_read(&producer.acked, &reader.read)?;
         // A client that misjudges the broker's versions falls back to no compression without a word.
-        let stored = codecs_stored(&broker, &topic)?;
+        let stored = codecs_stored(&broker, topic)?;
         ensure!(stored.iter().all(|c| c == codec), "{family:?} was asked for {codec}, the log holds {stored:?}");
     }
     Ok(())

@@ -36,8 +36,12 @@ const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 
+const ISOLATIONS: [&str; 2] = ["read_committed", "read_uncommitted"];
+
 /// A bound for a hang.
 const WITHIN: Duration = Duration::from_secs(120);
+/// Runs whose time grows by steps that grow: up to 0.8 s.
+const STEPS_MAX: u32 = 40;
 
 #[test]
 fn topics_configs_and_groups_move_from_kafka_to_thalweg_and_on_to_another_kafka() {
@@ -270,11 +274,20 @@ fn fill(scratch: &Scratch, kafka: &Broker, with_deleted: bool) -> Result<()> {
         tool(DELETE_RECORDS, &["--bootstrap-server", &kafka.bootstrap(), "--offset-json-file", text(&file)])?;
     }
     let began = Instant::now();
-    while records(&dump(kafka, COMPACTED, "read_committed")?) as u64 == COMPACTED_RECORDS {
+    while !is_compacted(kafka) {
         ensure!(began.elapsed() < WITHIN, "Kafka has not compacted anything");
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(100));
     }
+    let left = records(&dump(kafka, COMPACTED, "read_committed")?);
+    ensure!((left as u64) < COMPACTED_RECORDS, "{left} records are left");
     Ok(())
+}
+
+/// Whether Kafka's cleaner has been at work, by its checkpoint: a line for each partition.
+fn is_compacted(kafka: &Broker) -> bool {
+    let text = std::fs::read_to_string(kafka.data().join("cleaner-offset-checkpoint")).unwrap_or_default();
+    let first_dirty = text.lines().find_map(|line| line.strip_prefix(&format!("{COMPACTED} 0 "))?.parse::<i64>().ok());
+    first_dirty.is_some_and(|offset| offset > 0)
 }
 
 fn write(broker: &Broker) -> Result<()> {
@@ -315,12 +328,19 @@ struct Seen {
 
 impl Seen {
     fn of(broker: &Broker) -> Result<Seen> {
+        // All in one: each program takes a JVM.
+        let mut command = java("Exchange")?;
+        command.arg(json!({"cmd": "dumps", "bootstrap": broker.bootstrap(), "topics": names(), "isolations": ISOLATIONS}).to_string());
+        let text = output(command)?;
         let mut dumps = BTreeMap::new();
         for topic in names() {
-            for isolation in ["read_committed", "read_uncommitted"] {
-                dumps.insert((topic.clone(), isolation), dump(broker, &topic, isolation)?);
+            for isolation in ISOLATIONS {
+                let head = format!("== {topic} {isolation}");
+                let lines = text.lines().skip_while(|line| *line != head).skip(1).take_while(|line| !line.starts_with("== "));
+                dumps.insert((topic.clone(), isolation), lines.map(|line| line.to_owned() + "\n").collect::<String>());
             }
         }
+        ensure!(dumps.values().all(|dump| !dump.is_empty()), "topics are missing in:\n{text}");
         let (mut configs, mut topic) = (BTreeMap::<String, BTreeMap<String, String>>::new(), String::new());
         for line in describe_configs(broker, &[])?.lines() {
             if let Some(name) = line.strip_prefix("Dynamic configs for topic ").and_then(|rest| rest.strip_suffix(" are:")) {
@@ -472,13 +492,20 @@ fn export(from: &Path, to: &Path, more: &[&str]) -> Result<Ended> {
     Ended::of(command)
 }
 
+/// How long a run may go on before it is killed: longer by more and more, and then by a tenth, so that all runs together take ten times
+/// as long as the last one at most, however slow the machine is.
+fn killed_after(run: u32) -> Duration {
+    let (slow, after) = (run.min(STEPS_MAX), run.saturating_sub(STEPS_MAX));
+    (Duration::from_millis(2) * slow * slow.div_ceil(4)).mul_f64(1.1_f64.powi(after as i32))
+}
+
 /// Runs a command again and again, each time for a little longer before it is killed, until it ends by itself; `done` is what it says if
 /// the run before was killed after its last step.
 fn killed_until_done(command: &mut dyn FnMut() -> Result<Command>, done: &str) -> Result<()> {
     let log = tempfile::NamedTempFile::new()?;
     for run in 0u32.. {
         let mut process = Process::spawn("a run that is killed", command()?, log.path())?;
-        let deadline = Instant::now() + Duration::from_millis(2) * run * run.div_ceil(4);
+        let deadline = Instant::now() + killed_after(run);
         while Instant::now() < deadline && process.exited()?.is_none() {
             std::thread::sleep(Duration::from_micros(500));
         }

@@ -19,6 +19,8 @@ const TOPIC: &str = "dumped";
 const SETTINGS: [(&str, &str); 1] = [("segment.bytes", "1048576")];
 /// How often a live broker's files are read.
 const POLLS: usize = 2_000;
+/// What is written meanwhile, in half a minute at least: without an end a slow machine had more to read with each reading.
+const LIVE_RECORDS: u64 = 30_000;
 
 #[test]
 fn a_live_broker_is_read_thousands_of_times_without_a_wrong_report() {
@@ -139,7 +141,8 @@ fn produce(scratch: &Scratch, broker: &Broker, count: u64) -> Result<()> {
 /// Reads what a broker is writing, in every way; how often, and how many segments there are then.
 fn live(scratch: &Scratch, broker: &Broker, polls: usize) -> Result<(usize, usize)> {
     Admin::new(&broker.bootstrap())?.create(TOPIC, 2, &SETTINGS)?;
-    let task = Produce { count: None, size: 500, per_second: Some(1_000), ..Produce::new(&broker.bootstrap(), TOPIC, "live") };
+    let (count, per_second) = (Some(LIVE_RECORDS), Some(1_000));
+    let task = Produce { count, size: 500, per_second, ..Produce::new(&broker.bootstrap(), TOPIC, "live") };
     let mut producer = Session::produce(scratch, Family::Rdkafka, task)?;
     producer.until("have records acked", |session| session.acked.len() > 1_000)?;
     let mut done = 0;

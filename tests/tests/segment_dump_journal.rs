@@ -3,6 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -12,14 +16,26 @@ use thalweg_tests::clients::{Family, Produce, Session};
 use thalweg_tests::reader::read_topic;
 use thalweg_tests::records::{Record, all_acked_were_read, by_place, exactly_the_acked_were_read, offsets_rise};
 use thalweg_tests::scratch::Scratch;
+use thalweg_tests::wire::{Wire, batch, now_ms};
 use tools::dump::{Format, Mode, Outcome, Range, Request, run};
 
 const TOPIC: &str = "small";
 const PARTITIONS: i32 = 2;
 /// Too few for a segment.
 const FEW: u64 = 60;
+/// The topic that is compacted while it is read.
+const TABLE: &str = "table";
 /// How often a busy broker's files are read.
 const POLLS: usize = 100;
+/// Batches of each partition that are acked between two readings, at least and at most, and at most where the whole log is read.
+const BATCHES_MIN: usize = 20;
+const BATCHES_MAX: usize = 40;
+const BATCHES_OF_WHOLE_MAX: usize = 120;
+/// Records of a batch, and their keys.
+const RECORDS: usize = 8;
+const KEYS: usize = 1_000;
+/// A bound for a hang.
+const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_topic_that_is_only_in_the_journal_is_shown_live_killed_and_stopped() {
@@ -47,66 +63,170 @@ fn a_topic_that_is_only_in_the_journal_is_shown_live_killed_and_stopped() {
 #[test]
 fn no_record_is_missing_or_wrong_while_journals_and_segments_change_underneath() {
     thalweg_tests::run("dump-journal-busy", |scratch| {
-        let mut broker = Broker::start(scratch, Options { kind: Kind::Thalweg, ..Options::default() })?;
-        let settings = [("segment.bytes", "2097152")];
-        Admin::new(&broker.bootstrap())?.create(TOPIC, PARTITIONS, &settings)?;
+        // A small journal, so that its files are begun anew all the time.
+        let options = Options { kind: Kind::Thalweg, journal_size: "8MiB", ..Options::default() };
+        let mut broker = Broker::start(scratch, options)?;
+        let admin = Admin::new(&broker.bootstrap())?;
+        admin.create(TOPIC, PARTITIONS, &[("segment.bytes", "2097152")])?;
         // A second topic that is compacted all the time: its segments are replaced.
         let compacted = [("segment.bytes", "1048576"), ("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01")];
-        Admin::new(&broker.bootstrap())?.create("table", PARTITIONS, &compacted)?;
-        let task = |topic: &str, size, per_second| Produce {
-            count: None,
-            size,
-            per_second: Some(per_second),
-            ..Produce::new(&broker.bootstrap(), topic, "busy")
-        };
-        let mut producer = Session::produce(scratch, Family::Rdkafka, task(TOPIC, 700, 5_000))?;
-        let mut other = Session::produce(scratch, Family::Rdkafka, task("table", 300, 5_000))?;
-        for session in [&mut producer, &mut other] {
-            let everywhere =
-                |session: &Session| (0..PARTITIONS).all(|partition| session.acked.iter().any(|acked| acked.partition == partition));
-            session.until("have records acked in each partition", everywhere)?;
-        }
-        let (mut from_journal, mut generations) = (0, std::collections::BTreeSet::new());
+        admin.create(TABLE, PARTITIONS, &compacted)?;
+        // An idempotent producer beside them: what heads say of it is passed over.
+        admin.create("beside", 1, &[])?;
+        let task = Produce { count: Some(30_000), per_second: Some(1_000), ..Produce::new(&broker.bootstrap(), "beside", "beside") };
+        let _beside = Session::produce(scratch, Family::Rdkafka, task)?;
+        let topics = [(TOPIC, 500), (TABLE, 300)];
+        let places = (0..PARTITIONS).flat_map(|partition| topics.map(|(topic, size)| (topic, partition, size)));
+        let writers: Vec<Writer> = places.map(|(topic, partition, size)| Writer::start(&broker, topic, partition, size)).collect();
+        let (mut from_journal, mut generations, mut allowed) = (0, std::collections::BTreeSet::new(), 0);
         for poll in 0..POLLS {
-            producer.drain()?;
-            other.drain()?;
-            let partition = (poll / 2) as i32 % PARTITIONS;
-            let (topic, session) = if poll % 2 == 0 { (TOPIC, &producer) } else { ("table", &other) };
+            let is_whole = poll % 8 < 2;
+            allowed += if is_whole { BATCHES_OF_WHOLE_MAX } else { BATCHES_MAX };
+            writers.iter().for_each(|writer| writer.allow(allowed));
+            writers.iter().try_for_each(|writer| writer.has_acked((poll + 1) * BATCHES_MIN))?;
+            let writer = &writers[poll % writers.len()];
+            let (topic, partition) = (writer.topic, writer.partition);
+            let last = writer.last()?;
+            let from = if is_whole { 0 } else { (last.offset - 500).max(0) };
+            let wanted = writer.acked_from(from);
             let directory = broker.data().join(format!("{topic}-{partition}"));
-            let acked: Vec<Record> = session.acked.iter().filter(|record| record.partition == partition).cloned().collect();
-            let last = acked.last().context("acked records")?.offset;
-            let from = if poll % 8 < 2 { 0 } else { last - 500 };
             let seen = dump(&directory, Some(from), 0).with_context(|| format!("poll {poll}"))?;
             from_journal += seen.in_journal;
             offsets_rise(&seen.records)?;
-            let wanted: Vec<Record> = acked.into_iter().filter(|record| record.offset >= from).collect();
             if topic == TOPIC {
                 all_acked_were_read(&wanted, &seen.records).with_context(|| format!("poll {poll} from {from}"))?;
             }
-            // Of a compacted topic not all are there any more, but the last one is, and each that is there is what was sent.
+            // Of a compacted topic not all are there any more, but the last one is, or a later one of its key, and each that is there
+            // is what was sent.
             let places = by_place(&seen.records)?;
             for record in &wanted {
                 let found = places.get(&(record.partition, record.offset));
                 ensure!(found.is_none_or(|found| *found == record), "poll {poll}: {record:?} is shown as {found:?}");
             }
-            ensure!(places.contains_key(&(partition, last)), "poll {poll}: {last} of {topic}-{partition} is missing");
+            let is_known = |record: &Record| record.offset >= last.offset && record.key == last.key;
+            ensure!(seen.records.iter().any(is_known), "poll {poll}: {last:?} of {topic}-{partition} is missing");
             generations.extend(generation(&broker)?);
         }
+        allowed += BATCHES_OF_WHOLE_MAX;
+        writers.iter().for_each(|writer| writer.allow(allowed));
         let verified = verify(broker.data())?;
         ensure!(verified.0 == Outcome::Clean, "{}", verified.1);
-        ensure!(from_journal > 0 && generations.len() > 3, "{from_journal} batches came from the journal, of {generations:?}");
-        // The producers go on while the broker is killed: what was acked until then is there.
+        // Two files of each of the two cores are there from the beginning.
+        ensure!(from_journal > 0 && generations.len() > 6, "{from_journal} batches came from the journal, of {generations:?}");
+        // They go on writing while the broker is killed: what was acked until then is there.
+        let begun: Vec<usize> = writers.iter().map(Writer::batches).collect();
+        writers.iter().for_each(|writer| writer.allow(usize::MAX));
+        writers.iter().zip(begun).try_for_each(|(writer, begun)| writer.has_acked(begun + BATCHES_MIN))?;
         broker.kill()?;
-        let _ = (producer.drain(), other.drain());
-        for partition in 0..PARTITIONS {
-            let seen = dump(&broker.data().join(format!("{TOPIC}-{partition}")), None, 0)?;
-            let acked: Vec<Record> = producer.acked.iter().filter(|record| record.partition == partition).cloned().collect();
-            all_acked_were_read(&acked, &seen.records).context("killed")?;
+        for writer in writers {
+            let (topic, partition) = (writer.topic, writer.partition);
+            let acked = writer.end();
+            if topic == TOPIC {
+                let seen = dump(&broker.data().join(format!("{TOPIC}-{partition}")), None, 0)?;
+                all_acked_were_read(&acked, &seen.records).context("killed")?;
+            }
         }
         let verified = verify(broker.data())?;
         ensure!(verified.0 == Outcome::Clean, "{}", verified.1);
         Ok(())
     });
+}
+
+/// Whoever writes one partition, batch after batch, as far as it is allowed to: so much changes while its files are read, and so much is
+/// there to be read, however fast the machine is.
+struct Writer {
+    topic: &'static str,
+    partition: i32,
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// What a writer's thread and the test know of each other.
+#[derive(Default)]
+struct Shared {
+    /// Every record that was acked, by offset.
+    acked: Mutex<Vec<Record>>,
+    /// So many batches may be written.
+    allowed: AtomicUsize,
+    /// The thread is to end.
+    is_over: AtomicBool,
+}
+
+impl Writer {
+    fn start(broker: &Broker, topic: &'static str, partition: i32, size: usize) -> Writer {
+        let shared = Arc::<Shared>::default();
+        let (bootstrap, mine) = (broker.bootstrap(), Arc::clone(&shared));
+        let thread = std::thread::spawn(move || mine.write(&bootstrap, topic, partition, size));
+        Writer { topic, partition, shared, thread }
+    }
+
+    fn allow(&self, batches: usize) {
+        self.shared.allowed.store(batches, Ordering::Relaxed);
+    }
+
+    /// How many batches were acked.
+    fn batches(&self) -> usize {
+        self.shared.acked().len() / RECORDS
+    }
+
+    /// Waits until so many batches are acked.
+    fn has_acked(&self, batches: usize) -> Result<()> {
+        let began = Instant::now();
+        while self.batches() < batches {
+            let (count, of) = (self.batches(), format!("{}-{}", self.topic, self.partition));
+            ensure!(!self.thread.is_finished(), "whoever writes {of} has ended after {count} batches");
+            ensure!(began.elapsed() < WITHIN, "{of} has {count} batches, and not {batches}, after {WITHIN:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn last(&self) -> Result<Record> {
+        self.shared.acked().last().cloned().context("acked records")
+    }
+
+    fn acked_from(&self, offset: i64) -> Vec<Record> {
+        self.shared.acked().iter().filter(|record| record.offset >= offset).cloned().collect()
+    }
+
+    /// Everything that was acked, now that the broker is gone.
+    fn end(self) -> Vec<Record> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        // It ends with the error of a connection that was cut off.
+        let _ = self.thread.join();
+        std::mem::take(&mut *self.shared.acked())
+    }
+}
+
+impl Shared {
+    fn acked(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.acked.lock().expect("no panic under the lock")
+    }
+
+    fn write(&self, bootstrap: &str, topic: &str, partition: i32, size: usize) -> Result<()> {
+        let mut wire = Wire::connect_to_leader(bootstrap, topic, partition, WITHIN)?;
+        for number in 0.. {
+            while number >= self.allowed.load(Ordering::Relaxed) {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let record = |at: usize| {
+                let n = number * RECORDS + at;
+                (format!("key-{}", n % KEYS), format!("{:.<size$}", format!("busy-{partition}:{n}:")))
+            };
+            let records: Vec<(String, String)> = (0..RECORDS).map(record).collect();
+            let fields: Vec<_> = records.iter().map(|(key, value)| (Some(key.as_bytes()), Some(value.as_bytes()))).collect();
+            let (error, base) = wire.produce(topic, partition, &batch(&fields, now_ms()))?;
+            ensure!(error == 0, "produce to {topic}-{partition}: error {error}");
+            let acked = |(offset, (key, value))| Record { partition, offset, key: Some(key), value: Some(value) };
+            self.acked().extend((base..).zip(records).map(acked));
+            // Where an ack takes no time, too, it goes on for as long as a reading lasts.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
 }
 
 #[test]

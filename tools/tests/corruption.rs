@@ -11,7 +11,10 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use std::{
     collections::BTreeMap,
     fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
 };
 use tools::dump::{Mode, Outcome, Request, run};
 
@@ -235,33 +238,54 @@ fn each_damage_is_found_and_repaired() {
         let (text, outcome) = Scratch::new(&sound.files).run(Mode::Verify, true);
         assert_eq!(outcome, Outcome::Clean, "{at}: {text}");
     }
-    let (mut repaired, mut open) = (0, 0);
-    for seed in seeds {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let sound = sound.choose(&mut random).expect("some");
-        let mut files = sound.files.clone();
-        let what = damage(&mut files, &mut random);
-        let scratch = Scratch::new(&files);
-        for mode in [Mode::Print, Mode::Summary] {
-            scratch.run(mode, true);
+    // On every core: these threads share nothing but what is sound.
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let (mut repaired, mut open) = (0u64, 0u64);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return (repaired, open);
+            }
+            if let Some(is_open) = found_and_repaired(&sound, seed) {
+                repaired += 1;
+                open += u64::from(is_open);
+            }
         }
-        let (text, outcome) = scratch.run(Mode::Verify, false);
-        let expected = changes_meaning(&sound.files, &files, &what);
-        assert!(!expected || outcome != Outcome::Clean, "seed {seed}: {what}: not found\n{text}");
-        if outcome == Outcome::Clean {
-            continue;
-        }
-        let (text, outcome) = scratch.run(Mode::Repair { yes: true }, false);
-        // Where gaps of a compaction leave it open which of two batches is wrong, neither is touched.
-        let is_open = text.contains("nothing tells which");
-        assert_eq!(outcome == Outcome::Clean, !is_open, "seed {seed}: {what}: not repaired\n{text}");
-        open += u64::from(is_open);
-        nothing_is_lost(&files, &scratch.files(), &format!("seed {seed}: {what}\n{text}"));
-        whole_batches_stay(&sound.files, &files, &scratch.files(), &format!("seed {seed}: {what}\n{text}"));
-        repaired += 1;
-    }
+    };
+    let (repaired, open) = thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(2, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let done = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
     assert!(repaired * 2 > copies || copies < 100, "{repaired} of {copies} copies were damaged");
     assert!(open * 20 < repaired || copies < 100, "{open} of {repaired} were left as they were");
+}
+
+/// The damage of a seed is found and repaired. `None` if it says nothing else than what was there, else whether nothing tells how.
+fn found_and_repaired(sound: &[Sound], seed: u64) -> Option<bool> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let sound = sound.choose(&mut random).expect("some");
+    let mut files = sound.files.clone();
+    let what = damage(&mut files, &mut random);
+    let scratch = Scratch::new(&files);
+    for mode in [Mode::Print, Mode::Summary] {
+        scratch.run(mode, true);
+    }
+    let (text, outcome) = scratch.run(Mode::Verify, false);
+    let expected = changes_meaning(&sound.files, &files, &what);
+    assert!(!expected || outcome != Outcome::Clean, "seed {seed}: {what}: not found\n{text}");
+    if outcome == Outcome::Clean {
+        return None;
+    }
+    let (text, outcome) = scratch.run(Mode::Repair { yes: true }, false);
+    // Where gaps of a compaction leave it open which of two batches is wrong, neither is touched.
+    let is_open = text.contains("nothing tells which");
+    assert_eq!(outcome == Outcome::Clean, !is_open, "seed {seed}: {what}: not repaired\n{text}");
+    nothing_is_lost(&files, &scratch.files(), &format!("seed {seed}: {what}\n{text}"));
+    whole_batches_stay(&sound.files, &files, &scratch.files(), &format!("seed {seed}: {what}\n{text}"));
+    Some(is_open)
 }
 
 /// Each batch that the damage did not touch is still there with its offset, before the damage and behind it. Of those whose own

@@ -84,6 +84,11 @@ fn of_a_killed_broker_a_batch_whose_rest_never_came_is_no_damage() {
     let (text, outcome) = dumped(&partition.directory(), &verify());
     assert!(outcome == Outcome::Clean && text.contains("3 batches"), "{text}");
     assert_eq!(dumped(&log, &Request::default()).1, Outcome::Clean);
+    // One that was not appended there is: its offset is not the next one.
+    let mut other = in_segment(&sound);
+    other[3 * one + 7] ^= 1;
+    fs::write(&log, other).expect("written");
+    assert!(findings(&partition.directory()).contains(&format!(r#""position":{}"#, 3 * one)));
     // That it ends before a batch that was flushed is.
     fs::write(&log, &sound[..2 * one]).expect("written");
     assert!(findings(&partition.directory()).contains(&format!(r#""position":{}"#, 2 * one)));

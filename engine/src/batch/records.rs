@@ -137,6 +137,12 @@ impl<'a> Records<'a> {
         Records { cursor: Cursor(payload), index: 0, count: header.record_count().max(0), failed: false }
     }
 
+    /// So many records of a batch: `payload` holds these alone.
+    #[must_use]
+    pub(crate) fn of_part(count: usize, payload: &'a [u8]) -> Records<'a> {
+        Records { cursor: Cursor(payload), index: 0, count: i32::try_from(count).unwrap_or(i32::MAX), failed: false }
+    }
+
     fn record(&mut self) -> Option<Record<'a>> {
         let before = self.cursor.0.len();
         let length = self.cursor.varint()?;

@@ -20,9 +20,9 @@ pub(super) struct Dirty {
     /// As [`Filter::is_regular`].
     pub is_regular: bool,
     /// No batch of it is transactional, or a marker.
-    is_plain: bool,
+    pub is_plain: bool,
     /// What its segments are made of, by their base offsets.
-    parts: BTreeMap<i64, Parts>,
+    pub parts: BTreeMap<i64, Parts>,
     /// Up to where it was read.
     pub end_offset: i64,
     /// There were more keys.
@@ -30,7 +30,7 @@ pub(super) struct Dirty {
 }
 
 /// The parts of a segment: a window of its stream each, or a sixteenth of a small segment.
-struct Parts {
+pub(super) struct Parts {
     /// What a part has at least, in bytes.
     bytes: u64,
     /// Position and first offset of each.
@@ -40,11 +40,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(segment: &Source) -> Parts {
+    pub fn of(segment: &Source) -> Parts {
         Parts { bytes: (segment.bytes / 16).clamp(1, STREAM_WINDOW_BYTES), starts: Vec::new(), records: 0 }
     }
 
-    fn push(&mut self, position: u64, header: &Header) {
+    pub fn push(&mut self, position: u64, header: &Header) {
         if self.starts.last().is_none_or(|last| position / self.bytes > last.0 / self.bytes) {
             self.starts.push((position, header.base_offset()));
         }

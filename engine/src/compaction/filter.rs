@@ -121,8 +121,6 @@ impl Filter<'_> {
         } else {
             (transactions.is_aborted(header), false, None)
         };
-        let stays_empty = self.is_last_of_producer(header) || header.next_offset() == self.round_end;
-        let without_records = || if stays_empty { emptied(header) } else { Outcome::Gone };
         let Some(batch) = batch.filter(|_| !discard) else {
             let count = match (discard, is_control) {
                 (true, true) => &mut gone.markers,
@@ -130,13 +128,33 @@ impl Filter<'_> {
                 (false, _) => &mut gone.superseded,
             };
             *count += header.record_count().max(0) as u64;
-            return Ok((without_records(), aborted));
+            return Ok((self.without_records(header), aborted));
         };
         let records = payload(header, batch, DECOMPRESSED_BYTES_MAX).map_err(|error| error.to_string())?;
+        Ok((self.judge_records(header, (&records, Records::new(header, &records)), is_idle_marker, gone)?, aborted))
+    }
+
+    /// Judges what is left of a batch of data when some of its records are known to go: so many records, decompressed. `gone` counts those of
+    /// them that go.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn judge_part(&self, header: &Header, records: &[u8], count: usize, gone: &mut Gone) -> Result<Outcome, String> {
+        self.judge_records(header, (records, Records::of_part(count, records)), false, gone)
+    }
+
+    fn judge_records(
+        &self,
+        header: &Header,
+        (bytes_of_all, records): (&[u8], Records<'_>),
+        is_idle_marker: bool,
+        gone: &mut Gone,
+    ) -> Result<Outcome, String> {
+        let is_control = header.is_control();
         let (mut kept, mut has_tombstone, mut at) = (Vec::new(), false, 0);
-        for record in Records::new(header, &records) {
+        for record in records {
             let record = record.map_err(|error| error.to_string())?;
-            let bytes = &records[at..at + record.size];
+            let bytes = &bytes_of_all[at..at + record.size];
             at += record.size;
             match if is_control { Fate::Stays } else { self.fate(header, &record) } {
                 Fate::Stays => {
@@ -149,24 +167,19 @@ impl Filter<'_> {
             }
         }
         if kept.is_empty() {
-            return Ok((without_records(), aborted));
+            return Ok(self.without_records(header));
         }
         let needs_horizon = (has_tombstone || is_idle_marker) && header.delete_horizon().is_none();
         if kept.len() == header.record_count().max(0) as usize && !needs_horizon {
-            return Ok((Outcome::Same, aborted));
+            return Ok(Outcome::Same);
         }
         let horizon = needs_horizon.then(|| self.now_ms.saturating_add(self.delete_retention_ms));
         let batch = with_records(header, &kept, horizon).map_err(|error| error.to_string())?;
-        Ok((Outcome::Rewritten(batch), aborted))
+        Ok(Outcome::Rewritten(batch))
     }
 
-    fn is_last_of_producer(&self, header: &Header) -> bool {
-        let Some(last) = self.producers.get(&header.producer_id()).filter(|_| header.has_producer()) else { return false };
-        match last.data_offset {
-            Some(offset) => header.last_offset() == offset,
-            // Only its epoch is known, by a marker.
-            None => header.is_control() && header.producer_epoch() == last.epoch,
-        }
+    fn without_records(&self, header: &Header) -> Outcome {
+        if stays_empty(header, self.producers, self.round_end) { emptied(header) } else { Outcome::Gone }
     }
 
     fn fate(&self, header: &Header, record: &Record<'_>) -> Fate {
@@ -182,6 +195,19 @@ impl Filter<'_> {
         }
         let may_be_tombstone = || header.delete_horizon().is_none_or(|horizon| self.now_ms < horizon);
         if record.value.is_some() || may_be_tombstone() { Fate::Stays } else { Fate::Tombstone }
+    }
+}
+
+/// True if a batch stays even without a record: the last one of a producer that the partition remembers, and of the round.
+pub(super) fn stays_empty(header: &Header, producers: &BTreeMap<i64, LastRecord>, round_end: i64) -> bool {
+    if header.next_offset() == round_end {
+        return true;
+    }
+    let Some(last) = producers.get(&header.producer_id()).filter(|_| header.has_producer()) else { return false };
+    match last.data_offset {
+        Some(offset) => header.last_offset() == offset,
+        // Only its epoch is known, by a marker.
+        None => header.is_control() && header.producer_epoch() == last.epoch,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One round of cleaning, from the decision to the last of its files that is ready to be swapped in.
 
 use super::{
+    backward,
     dirty::Dirty,
     filter::{Filter, Gone, Outcome},
     plan,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::Header,
-    disk::{Disk, read_whole},
+    disk::{Disk, is_full, read_whole},
     ids::PartitionId,
     segment::{AbortedTxn, FileKind, ProducerState, SegmentError, TxnIndex, file_name},
 };
@@ -23,6 +24,9 @@ use std::{
 
 /// Where jobs write, in the data directory. A start removes it.
 pub const SCRATCH: &str = "cleaning";
+
+/// As a rule [`Job::kept_bytes_max`], in bytes.
+pub const KEPT_BYTES_MAX: u64 = 32 << 20;
 
 /// The last that is known of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +68,15 @@ pub struct Job {
     pub segment_bytes: u64,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
+    /// When `max.compaction.lag.ms` has passed, or will have, for its oldest dirty record, in ms; `None` without that setting.
+    pub overdue_ms: Option<i64>,
     /// The clock, in ms.
     pub now_ms: i64,
     /// Keys that are remembered at most: what has more is cleaned in several rounds.
     pub keys_max: usize,
+    /// Bytes of batches that wait in memory, where the log is read once: what stays of a group. Beside these there may be as much again
+    /// that a segment of it may keep, and 16 times as much waits in `scratch`. With 0 the log is read twice.
+    pub kept_bytes_max: u64,
     /// The secret of its hashes: random.
     pub secret: (u64, u64),
     /// Bytes of log that it has read so far, of [`Job::bytes_to_read`], for whoever watches, and says whether it is to read gently.
@@ -100,6 +109,20 @@ pub struct Cleaned {
     pub gone: Gone,
     /// Bytes before, and after, of all segments that were looked at.
     pub bytes: (u64, u64),
+    /// Dirty bytes that were read once only.
+    pub read_once: u64,
+}
+
+impl Cleaned {
+    /// Counts a group that was cleaned ahead.
+    fn add(&mut self, group: &Cleaned) {
+        self.records.0 += group.records.0;
+        self.records.1 += group.records.1;
+        self.gone += group.gone;
+        self.bytes.0 += group.bytes.0;
+        self.bytes.1 += group.bytes.1;
+        self.read_once += group.read_once;
+    }
 }
 
 /// A round that failed: what it has put in place before stays there. Why is what a segment can fail of.
@@ -111,17 +134,19 @@ pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> CleanError + use<> {
 }
 
 impl Job {
-    /// Bytes of log that it reads if it gets to its end: segments that are clean already once, the others twice.
+    /// Bytes of log that it reads if it gets to its end: segments that are clean already once, the others twice. What need be read once
+    /// only counts twice.
     #[must_use]
     pub fn bytes_to_read(&self) -> u64 {
         let ends = self.segments.iter().skip(1).map(|next| next.base_offset).chain([self.end]);
         self.segments.iter().zip(ends).map(|(segment, end)| segment.bytes * if end > self.first_dirty { 2 } else { 1 }).sum()
     }
 
-    /// Runs it: reads the segments, what is dirty twice, and writes one new segment for each group into the scratch directory,
-    /// durably. `install` puts it in the place of its group, and the next group is begun when that is done: so there need be
-    /// room for one of them only. It says false if the log is not any more what this job has seen: then the rest of the round is
-    /// forgotten, and this returns `None`.
+    /// Runs it: reads the segments, and writes one new segment for each group into the scratch directory, durably: while it reads what is
+    /// dirty for its keys, from the last segment to the first, where that may be (`backward`); else when all keys are known, for which it
+    /// reads the segments again, and the next group is begun when this one is in place: so there need be room for one of them only, to
+    /// which what waits gives way. `install` puts a new segment in the place of its group. It says false if the log is not any more what
+    /// this job has seen: then the rest of the round is forgotten, and this returns `None`.
     ///
     /// A round may end behind any of its groups. They are in the order of the log: a record goes when a later one of its key is
     /// there, and a tombstone is given its horizon when everything that it ends is gone.
@@ -133,13 +158,15 @@ impl Job {
         disk: &D,
         mut install: impl AsyncFnMut(Group) -> Result<bool, CleanError>,
     ) -> Result<Option<Cleaned>, CleanError> {
-        discard(disk, &self.scratch).await.map_err(at(&self.scratch))?;
-        for path in self.scratch.parent().into_iter().chain([self.scratch.as_path()]) {
-            disk.create_dir(path).await.map_err(at(path))?;
-        }
+        self.begin_scratch(disk).await?;
         // Before the first swap: what it is read from is replaced too.
         let aborted = self.all_aborted(disk).await?;
-        let dirty = Dirty::read(self, disk, aborted.clone()).await?;
+        let is_plain = aborted.is_empty() && self.segments.iter().all(|segment| !segment.has_transactions);
+        let backward = if is_plain && self.kept_bytes_max > 0 { backward::read(self, disk).await? } else { None };
+        let (dirty, mut ready) = match backward {
+            Some(backward) => (backward.dirty, backward.ready),
+            None => (Dirty::read(self, disk, aborted.clone()).await?, BTreeMap::new()),
+        };
         let live = dirty.keys.last_offsets();
         let mut last_of_producers: Vec<i64> = self.producers.values().filter_map(|last| last.data_offset).collect();
         last_of_producers.sort_unstable();
@@ -156,21 +183,54 @@ impl Job {
             delete_retention_ms: self.delete_retention_ms,
         };
         let count = self.segments.partition_point(|segment| segment.base_offset < dirty.end_offset);
-        let sizes: Vec<_> = self.segments[..count].iter().map(|segment| (segment.base_offset, segment.bytes)).collect();
+        let sizes = &self.sizes()[..count];
         let end = self.segments.get(count).map_or(self.end, |next| next.base_offset);
         let mut cleaned = Cleaned { clean_to: dirty.end_offset, is_partial: dirty.is_partial, ..Cleaned::default() };
         let mut transactions = Transactions::new(aborted);
         let mut rest = &self.segments[..count];
-        for count in plan::groups(&sizes, end, self.segment_bytes) {
+        for count in plan::groups(sizes, end, self.segment_bytes) {
             let (group, others) = rest.split_at(count);
             rest = others;
-            let Some(group) = self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await? else { continue };
+            let group = match ready.remove(&group[0].base_offset) {
+                Some(ready) => {
+                    cleaned.add(&ready.counted);
+                    ready.group
+                }
+                None => {
+                    let (counted, walked, read) = (cleaned.clone(), transactions.clone(), self.progress.bytes());
+                    match self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await {
+                        // What waits may have taken its room: then each is cleaned when it is its turn.
+                        Err(CleanError::Disk { source, .. }) if is_full(&source) && !ready.is_empty() => {
+                            self.progress.take_back((self.progress.bytes() - read) as usize);
+                            backward::forget(self, disk, &mut ready).await?;
+                            (cleaned, transactions) = (counted, walked);
+                            self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?
+                        }
+                        made => made?,
+                    }
+                }
+            };
+            let Some(group) = group else { continue };
             disk.sync_dir(&self.scratch).await.map_err(at(&self.scratch))?;
             if !install(group).await? {
                 return Ok(None);
             }
         }
         Ok(Some(cleaned))
+    }
+
+    /// Makes the scratch directory, empty.
+    pub(super) async fn begin_scratch<D: Disk>(&self, disk: &D) -> Result<(), CleanError> {
+        discard(disk, &self.scratch).await.map_err(at(&self.scratch))?;
+        for path in self.scratch.parent().into_iter().chain([self.scratch.as_path()]) {
+            disk.create_dir(path).await.map_err(at(path))?;
+        }
+        Ok(())
+    }
+
+    /// Its segments for [`plan::groups`].
+    pub(super) fn sizes(&self) -> Vec<(i64, u64)> {
+        self.segments.iter().map(|segment| (segment.base_offset, segment.bytes)).collect()
     }
 
     /// The aborted transactions that have records in these segments.

@@ -19,6 +19,17 @@ struct Slot {
 const FREE: Slot = Slot { hash: [0, 0], offset: -1 };
 const _: () = assert!(size_of::<Slot>() == 24);
 
+/// What became of an offset of a part of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// A part that comes later has its key.
+    Superseded,
+    /// It is the last one of its key so far, which this part had before.
+    Again,
+    /// The same of a key that nobody had: it has this place now.
+    New(usize),
+}
+
 /// Keys and their last offsets.
 pub(super) struct KeyMap {
     slots: Vec<Slot>,
@@ -61,6 +72,29 @@ impl KeyMap {
             self.keys += 1;
         }
         self.slots[at] = Slot { hash, offset };
+    }
+
+    /// Notes an offset of a key of a part of the log that ends at `end`, while what is behind it is known already: nothing, if a later
+    /// record of the key is there. Within the part offsets only rise.
+    pub fn put_of_part(&mut self, key: &[u8], offset: i64, end: i64) -> Put {
+        let hash = self.hash(key);
+        let at = self.slot(hash);
+        let known = self.slots[at].offset;
+        if known >= end {
+            return Put::Superseded;
+        }
+        self.slots[at] = Slot { hash, offset };
+        if known >= 0 {
+            return Put::Again;
+        }
+        assert!(self.keys < self.keys_max, "room was asked for");
+        self.keys += 1;
+        Put::New(at)
+    }
+
+    /// The last offset of the key for which [`KeyMap::put_of_part`] has taken this place.
+    pub fn offset_at(&self, at: usize) -> i64 {
+        self.slots[at].offset
     }
 
     /// The last offset of a key.
@@ -120,6 +154,17 @@ mod tests {
             prop_assert_eq!(map.last_offsets(), offsets);
             prop_assert!(map.has_room(keys.len() - expected.len()) && !map.has_room(keys.len() - expected.len() + 1));
         }
+    }
+
+    #[test]
+    fn parts_that_come_from_the_last_to_the_first_leave_the_same_offsets() {
+        let mut map = KeyMap::new(10, (5, 6));
+        let Put::New(a) = map.put_of_part(b"a", 10, 20) else { panic!("it is new") };
+        assert_eq!(map.put_of_part(b"a", 12, 20), Put::Again);
+        assert_eq!(map.put_of_part(b"a", 5, 10), Put::Superseded);
+        let Put::New(b) = map.put_of_part(b"b", 6, 10) else { panic!("it is new") };
+        assert_eq!((map.offset_at(a), map.offset_at(b)), (12, 6));
+        assert_eq!((map.get(b"a"), map.get(b"b"), map.last_offsets()), (Some(12), Some(6), vec![6, 12]));
     }
 
     #[test]

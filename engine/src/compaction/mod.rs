@@ -12,6 +12,7 @@
 //! last batch of each active producer and of the round, emptied if need be; markers until the data of their transaction is
 //! gone and their horizon has passed. Offsets, sequences and timestamps of what stays never change.
 
+mod backward;
 mod checkpoint;
 mod dirty;
 mod filter;
@@ -27,7 +28,7 @@ mod writer;
 
 pub use checkpoint::{read_first_dirty, write_first_dirty};
 pub use filter::Gone;
-pub use job::{CleanError, Cleaned, Group, Job, LastRecord, SCRATCH, discard};
+pub use job::{CleanError, Cleaned, Group, Job, KEPT_BYTES_MAX, LastRecord, SCRATCH, discard};
 pub use key_map::KEY_BYTES;
 pub use progress::Progress;
 pub use source::Source;

@@ -1,6 +1,6 @@
-//! Which segments of a log are to be cleaned, whether that is worth it, and which become one. Pure.
+//! Which segments of a log are to be cleaned, whether that is worth it, how gently, and which become one. Pure.
 
-use crate::partition::state::SealedSegment;
+use crate::{disk::FREE_BYTES_MIN, partition::state::SealedSegment};
 
 /// The part of a log that can be cleaned: the first `segments` sealed segments, the offset behind them, and how many of
 /// their bytes are clean already.
@@ -76,6 +76,22 @@ pub fn held_until(newest_ms: Option<i64>, written_ms: Option<i64>, lag_ms: i64, 
 #[must_use]
 pub fn overdue_at(first_ms: Option<i64>, lag_ms: i64, now_ms: i64) -> Option<i64> {
     (lag_ms < i64::MAX).then(|| first_ms.map_or(now_ms, |first| first.saturating_add(lag_ms).saturating_add(1)))
+}
+
+/// Whether a round leaves the disk to producers, if there are any at `now_ms`. Gently it may never come to its end, so it doesn't once
+/// `max.compaction.lag.ms` has passed for a record of it (at `overdue_ms`); nor while space is short, beside the room that a new segment of
+/// `segment_bytes` needs: producers want what it gives back.
+#[must_use]
+pub fn is_gentle(
+    has_producers: bool,
+    now_ms: i64,
+    overdue_ms: Option<i64>,
+    segment_bytes: u64,
+    free_bytes: impl FnOnce() -> Option<u64>,
+) -> bool {
+    let is_overdue = overdue_ms.is_some_and(|overdue| overdue <= now_ms);
+    let is_short = || free_bytes().is_some_and(|free| free < FREE_BYTES_MIN.saturating_add(segment_bytes));
+    has_producers && !is_overdue && !is_short()
 }
 
 /// Where the dirty part of a log begins: what was noted of it, unless that can't be right, as in Kafka.
@@ -174,6 +190,19 @@ mod tests {
         assert_eq!(held_until(Some(5), Some(7), i64::MAX, 10), Some(i64::MAX));
         assert_eq!(overdue_at(Some(5), i64::MAX - 1, 10), Some(i64::MAX));
         assert_eq!(overdue_at(Some(5), i64::MAX, 10), None);
+    }
+
+    #[test]
+    fn a_round_is_gentle_beside_producers_unless_it_is_overdue_or_space_is_short() {
+        let (segment, now_ms) = (64 << 20, 1_000);
+        let enough = FREE_BYTES_MIN + segment;
+        let is_gentle = |overdue_ms, free| is_gentle(true, now_ms, overdue_ms, segment, || free);
+        assert!(is_gentle(None, Some(enough)) && is_gentle(Some(now_ms + 1), Some(enough)));
+        assert!(!is_gentle(Some(now_ms), Some(enough)), "a record is overdue");
+        assert!(!is_gentle(None, Some(enough - 1)), "space is short");
+        assert!(is_gentle(None, None), "nobody knows what is free");
+        assert!(!super::is_gentle(false, now_ms, None, segment, || Some(enough)), "there is nobody to be gentle with");
+        assert!(is_gentle(None, Some(u64::MAX)) && !super::is_gentle(true, now_ms, None, u64::MAX, || Some(enough)), "nothing overflows");
     }
 
     #[test]

@@ -4,16 +4,25 @@
 #![allow(clippy::disallowed_types)]
 
 use crate::disk::Pace;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Bytes of log that a job has read so far, and how it goes on. Clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Progress {
     bytes: Arc<AtomicU64>,
-    is_gentle: fn() -> bool,
+    is_gentle: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Progress").field(&self.bytes()).finish()
+    }
 }
 
 impl Default for Progress {
@@ -26,13 +35,18 @@ impl Progress {
     /// That of a job that has still to begin. While this is true it reads and writes in small pieces with pauses: appends wait for what is
     /// before them on the disk.
     #[must_use]
-    pub fn gentle_when(is_gentle: fn() -> bool) -> Progress {
-        Progress { bytes: Arc::default(), is_gentle }
+    pub fn gentle_when(is_gentle: impl Fn() -> bool + Send + Sync + 'static) -> Progress {
+        Progress { bytes: Arc::default(), is_gentle: Arc::new(is_gentle) }
     }
 
     /// Counts bytes.
     pub(super) fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back what was counted: it has to be read again.
+    pub(super) fn take_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// Bytes counted so far.
@@ -43,6 +57,7 @@ impl Progress {
 
     /// The pace that it goes at.
     pub(super) fn pace(&self) -> Pace {
-        Pace::gentle_when(self.is_gentle)
+        let is_gentle = Arc::clone(&self.is_gentle);
+        Pace::gentle_when(move || is_gentle())
     }
 }

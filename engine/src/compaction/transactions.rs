@@ -8,7 +8,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The transactions at some point of a walk through the log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Transactions {
     /// Aborted ones that have not begun yet, by their first offset.
     to_come: VecDeque<AbortedTxn>,

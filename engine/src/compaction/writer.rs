@@ -7,7 +7,7 @@ use crate::{
     disk::{BLOCK, CHUNK_BYTES, Chunk, Disk, Open, Pace, Slice, begin},
     segment::{AbortedTxn, FileKind, Indexes, swap::cleaned_name},
 };
-use futures_util::{future::LocalBoxFuture, try_join};
+use futures_util::{future::LocalBoxFuture, join};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -103,13 +103,15 @@ impl<D: Disk> Writer<D> {
             self.disk.truncate(&self.file, self.written).await.map_err(at(&self.path))?;
             self.disk.sync(&self.file).await.map_err(at(&self.path))
         };
-        try_join!(
+        // Each of them ends, also if another one fails: what is still on its way would come into a scratch directory that is emptied then.
+        let (log, offsets, times, transactions) = join!(
             log,
             self.write_index(FileKind::Index, self.indexes.offsets.encode()),
             self.write_index(FileKind::TimeIndex, self.indexes.times.encode()),
             // Also an empty one: it takes the place of the one that is there.
             self.write_index(FileKind::TxnIndex, self.indexes.transactions.encode()),
-        )?;
+        );
+        log.and(offsets).and(times).and(transactions)?;
         Ok(self.written)
     }
 

@@ -9,6 +9,7 @@ mod memory;
 mod overlay;
 mod pace;
 pub mod probe;
+mod producers;
 mod recorder;
 pub mod sim;
 mod uring;
@@ -17,7 +18,9 @@ pub use cached::cached_pages;
 pub use chunk::{CHUNK_BYTES, Chunk, Slice};
 pub(crate) use memory::give_back;
 pub use overlay::{Overlay, OverlayFile};
-pub use pace::{GENTLE_BYTES, Pace, pause_behind};
+pub use pace::{FREE_BYTES_MIN, GENTLE_BYTES, Pace, pause_behind};
+pub use producers::has_producers;
+pub(crate) use producers::{appended, go_on};
 pub use recorder::{Recorded, RecordedFile, Recorder};
 pub use uring::{BufferedFile, UringDisk};
 

@@ -11,6 +11,8 @@ pub const GENTLE_BYTES: u64 = 256 << 10;
 const PAUSES: u32 = 4;
 /// A pause is not longer than this: where a piece takes more than 5 ms, whoever works beside producers is to get on all the same.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// If less than this is free, in bytes, space is short: whoever gives some back doesn't pause for anybody.
+pub const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// The pause behind a piece that took so long.
 #[must_use]

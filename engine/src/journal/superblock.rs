@@ -1,7 +1,11 @@
-//! The superblock: two 4 KiB slots, written alternately, each with a checksum. It is the only commit point of a start.
+//! The superblock: two 4 KiB slots, written alternately, each with a checksum. It is the only commit point of a start, which writes both,
+//! one after the other.
 
 use super::{JournalError, superblock_path};
-use crate::disk::{BLOCK, Chunk, Disk, Open};
+use crate::{
+    bugs::{self, Bug},
+    disk::{BLOCK, Chunk, Disk, Open},
+};
 use std::{io, path::Path};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -71,7 +75,7 @@ impl Superblock {
     /// The newest slot of the file's `bytes` that is valid, and the format version that it says.
     #[must_use]
     pub fn newest(bytes: &[u8]) -> Option<(u32, Superblock)> {
-        bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot).max_by_key(|(_, found)| found.sequence)
+        newest_of(bytes.chunks(BLOCK as usize).filter_map(Superblock::of_slot))
     }
 
     /// A slot's format version and content; `None` if it is not valid.
@@ -92,7 +96,8 @@ impl Superblock {
         Some((raw.version.get(), found))
     }
 
-    /// Reads the newest valid slot, after a flush: what is read is durable. `None` if there is no file or no valid slot.
+    /// Reads the newest valid slot, after a flush: what is read is durable. `None` if there is no file or no valid slot. One that can't
+    /// be read counts as one that is not valid if the other one is: both name the same start.
     ///
     /// # Errors
     /// [`JournalError::NewerFormat`], or the disk's.
@@ -105,12 +110,24 @@ impl Superblock {
             Err(error) => return Err(failed(error)),
         };
         disk.flush(&file).await.map_err(failed)?;
-        let bytes = disk.read(&file, 0, 2 * BLOCK as usize).await.map_err(failed)?;
-        match Superblock::newest(&bytes) {
-            Some((version, _)) if version > FORMAT_VERSION => {
+        let (mut valid, mut unread) = (Vec::new(), None);
+        for slot in 0..2 {
+            match disk.read(&file, slot * BLOCK, BLOCK as usize).await {
+                Ok(bytes) => valid.extend(Superblock::of_slot(&bytes)),
+                Err(error) => unread = Some((slot, error)),
+            }
+        }
+        match (newest_of(valid.into_iter()), unread) {
+            (Some((version, _)), _) if version > FORMAT_VERSION => {
                 Err(JournalError::NewerFormat { path: path.clone(), found: version, known: FORMAT_VERSION })
             }
-            newest => Ok(newest.map(|(_, found)| found)),
+            (None, Some((_, error))) => Err(failed(error)),
+            (newest, unread) => {
+                if let Some((slot, error)) = unread {
+                    tracing::warn!("slot {slot} of {} can't be read ({error}): the other one counts. Check the disk", path.display());
+                }
+                Ok(newest.map(|(_, found)| found))
+            }
         }
     }
 
@@ -136,10 +153,29 @@ impl Superblock {
         work.await.map_err(|source| JournalError::Failed { path: path.clone(), source })
     }
 
+    /// Commits a start: writes it into the slot that its sequence names, and then, with the next sequence, into the other one, both
+    /// durably. From then on no slot names an earlier start: whichever rots, the other one takes nothing back that is acked since.
+    /// Cut off between the two it is committed.
+    ///
+    /// # Errors
+    /// The disk's: whether it was committed is then unknown until the next read.
+    pub async fn commit<D: Disk>(&self, disk: &D, journal_dir: &Path) -> Result<(), JournalError> {
+        self.write(disk, journal_dir).await?;
+        if bugs::on(Bug::OneSlot) {
+            return Ok(());
+        }
+        Superblock { sequence: self.sequence + 1, ..*self }.write(disk, journal_dir).await
+    }
+
     async fn extend<D: Disk>(disk: &D, journal_dir: &Path, file: D::File) -> io::Result<D::File> {
         disk.allocate(&file, 2 * BLOCK).await?;
         disk.sync(&file).await?;
         disk.sync_dir(journal_dir).await?;
         Ok(file)
     }
+}
+
+/// The newest of these slots, with its format version.
+fn newest_of(slots: impl Iterator<Item = (u32, Superblock)>) -> Option<(u32, Superblock)> {
+    slots.max_by_key(|(_, found)| found.sequence)
 }

@@ -295,6 +295,51 @@ fn a_torn_superblock_slot_leaves_the_other() {
 }
 
 #[test]
+fn a_start_is_named_by_both_slots_once_it_is_committed() {
+    for slot in [0, BLOCK] {
+        let disk = disk();
+        let program = {
+            let disk = disk.clone();
+            async move {
+                superblock(1).write(&disk, Path::new(DIR)).await.expect("written");
+                superblock(2).commit(&disk, Path::new(DIR)).await.expect("committed");
+                let path = superblock_path(Path::new(DIR));
+                disk.rot(&path, |bytes| bytes[slot as usize + 100] ^= 1);
+                Superblock::read(&disk, Path::new(DIR)).await.expect("read")
+            }
+        };
+        let sequence = if slot == 0 { 3 } else { 2 };
+        assert_eq!(run(&disk, program), Some(Superblock { sequence, ..superblock(2) }));
+    }
+}
+
+#[test]
+fn a_superblock_slot_that_cannot_be_read_leaves_the_other() {
+    let path = superblock_path(Path::new(DIR));
+    let read = |disk: &SimDisk| {
+        let reading = disk.clone();
+        run(disk, async move { Superblock::read(&reading, Path::new(DIR)).await })
+    };
+    let committed = || {
+        let disk = disk();
+        let program = {
+            let disk = disk.clone();
+            async move { superblock(2).commit(&disk, Path::new(DIR)).await.expect("committed") }
+        };
+        run(&disk, program);
+        disk
+    };
+    for (slot, sequence) in [(0, 3), (1, 2)] {
+        let disk = committed();
+        disk.set_unreadable(&path, slot);
+        assert_eq!(read(&disk).expect("the other one counts"), Some(Superblock { sequence, ..superblock(2) }));
+        // Neither counts: it may be the one that can't be read which does.
+        disk.rot(&path, |bytes| bytes[(1 - slot as usize) * BLOCK as usize + 100] ^= 1);
+        assert!(matches!(read(&disk), Err(JournalError::Failed { .. })));
+    }
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let disk = disk();
     let program = {

@@ -63,18 +63,19 @@ pub fn ended(position: u64, stop: Stop, vouched: u64, size: u64) -> Ended {
     }
 }
 
-/// True if these bytes, the last ones that are vouched for, are the front of a batch whose rest never came. It may as well be the
-/// length that is wrong: then the batch ends where the next one begins, or at the very end.
+/// True if these bytes, the last ones that are vouched for, are the front of a batch whose rest never came. It was appended where the
+/// batches before it end, so it has `next_offset`: bytes that have become anything else, with a magic and a length by chance, don't.
+/// It may as well be the length alone that is wrong: then the batch ends where the next one begins, or at the very end.
 #[must_use]
-pub fn is_front(bytes: &[u8]) -> bool {
+pub fn is_front(bytes: &[u8], next_offset: i64) -> bool {
     let Some(header) = Header::read(bytes) else { return false };
-    if header.size() <= bytes.len() || crc(bytes) == header.crc() {
+    if header.base_offset() != next_offset || header.size() <= bytes.len() || crc(bytes) == header.crc() {
         return false;
     }
-    let Some(next_offset) = header.base_offset().checked_add(i64::from(header.last_offset_delta()) + 1) else { return false };
+    let Some(behind) = next_offset.checked_add(i64::from(header.last_offset_delta()) + 1) else { return false };
     let begins = |at: usize| {
-        bytes[at..].starts_with(&next_offset.to_be_bytes()) && {
-            let mut scanner = Scanner::new(at as u64, next_offset, header.leader_epoch());
+        bytes[at..].starts_with(&behind.to_be_bytes()) && {
+            let mut scanner = Scanner::new(at as u64, behind, header.leader_epoch());
             matches!(scanner.step(&bytes[at..], (bytes.len() - at) as u64), Step::Batch(_) | Step::Stop(Stop::Truncated { .. }))
         }
     };
@@ -130,8 +131,9 @@ mod tests {
         let mut longer = batch.clone();
         // Its length, which no CRC covers.
         longer[9] = 1;
-        assert!(is_front(&batch[..100]) && is_front(&longer[..100]));
-        assert!(!is_front(&batch) && !is_front(&longer));
-        assert!(!is_front(&[&longer[..], &next].concat()) && !is_front(&[&longer[..], &next[..30]].concat()));
+        assert!(is_front(&batch[..100], 0) && is_front(&longer[..100], 0));
+        assert!(!is_front(&batch, 0) && !is_front(&longer, 0));
+        assert!(!is_front(&[&longer[..], &next].concat(), 0) && !is_front(&[&longer[..], &next[..30]].concat(), 0));
+        assert!(!is_front(&batch[..100], 1), "it was not appended there");
     }
 }

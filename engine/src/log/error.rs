@@ -46,6 +46,31 @@ pub enum LogError {
         /// The segment or directory.
         path: PathBuf,
     },
+    /// The catalog's segments don't follow one another.
+    #[error(
+        "the segment with the offsets {first} to {last} is missing in {path}, and what it says of topics would be forgotten: restore it, or \
+         start with --accept-loss to go on without it"
+    )]
+    MissingSegment {
+        /// The partition's directory.
+        path: PathBuf,
+        /// The first offset that no segment has.
+        first: i64,
+        /// The last one.
+        last: i64,
+    },
+    /// There is no superblock, and there is data that no first start finds.
+    #[error(
+        "{path} is missing, or neither of its slots is whole, but {data} holds data: a start without it would begin anew, and remove that. \
+         Restore it with the journal beside it, or say where that is (--journal-dir). --accept-loss goes on with what is in the segments, \
+         without what is in the journal only; directories that the catalog does not know are kept as ….ID-stray then"
+    )]
+    NoSuperblock {
+        /// The superblock.
+        path: PathBuf,
+        /// A partition's directory.
+        data: PathBuf,
+    },
     /// What an accepted loss would cut off has no place beside.
     #[error(
         "there is no room for {path}, where the {bytes} bytes that --accept-loss cuts off are to be kept ({source}): nothing was cut off. Make \
@@ -63,6 +88,15 @@ pub enum LogError {
     #[error("{path} has leader epoch 2147483647, and a start needs a higher one: it is damaged. Restore it, or move it away")]
     NoEpochLeft {
         /// The partition's directory.
+        path: PathBuf,
+    },
+    /// What a Kafka left has open transactions, and no position that is left to end them at.
+    #[error(
+        "{path} has no room for the end of an open transaction: it is full. Start that Kafka once more until its transactions have ended, stop it \
+         and copy the directory again, or move it away"
+    )]
+    NoRoomForMarkers {
+        /// The last segment.
         path: PathBuf,
     },
     /// More partitions than the journal can checkpoint.

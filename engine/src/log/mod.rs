@@ -24,7 +24,7 @@ mod waiting;
 pub use crate::partition::{AbortedTransaction, AppendError, Appended, Incoming, Piece, ReadError, ReadPlan};
 pub use config::LogConfig;
 pub use error::LogError;
-pub use keeper::{KeepEvent, Observer, has_producers};
+pub use keeper::{KeepEvent, Observer};
 pub use read::{Offsets, TimeQuery};
 pub use start::{CATALOG, Foreign, Replay, Start, catalog_spec, find_foreign, mark_clean};
 pub use stats::{LogStats, PartitionStats, Use};

@@ -77,6 +77,7 @@ pub async fn open<D: Disk>(
         load_transactions(disk, &directory, &files, line.segment_base, found.next_offset).await.map_err(at(&directory))?;
     let end = found.end();
     let mut size = size;
+    // Below the line's flushed end too, if that lies within a batch: without entries it vouches for whole ones only.
     if recovered.scanned.is_none() && size > block_ceiling(end) {
         disk.truncate(&file, block_ceiling(end)).await.map_err(at(&path))?;
         disk.sync(&file).await.map_err(at(&path))?;

@@ -10,7 +10,8 @@
 //! ```
 //! A start that finds `B.log.swap` goes on with step 3, as often as it takes; one that finds other `.swap` files without it
 //! removes them: then the old segments are all there. In step 3 a start knows only the offsets that the new segment still
-//! has; an old segment above those may stay. Nothing in it is needed any more, and the next round cleans it.
+//! has; an old segment above those may stay. Nothing in it is needed any more, and the next round cleans it. Nor does it show aborted records,
+//! though its `.txnindex`, or that of a later one, may be gone: their marker lies behind them, and the new segment still has it.
 
 use super::{
     directory::{PartitionFiles, remove_segment},

@@ -3,7 +3,7 @@
 use crate::history::{ID, Written, agree, is_scratch, read_from, run_out, spec};
 use engine::{
     batch::BatchBuilder,
-    compaction::Group,
+    compaction::{Group, Job},
     disk::{
         BLOCK,
         sim::{Executor, Faults, SimDisk},
@@ -128,11 +128,12 @@ impl Table {
         self.round_of_keys(groups_max, KEYS_MAX)
     }
 
-    /// The same with memory for so many keys.
+    /// The same with memory for so many keys. What is to stop behind a group is read twice: else the others are written before.
     fn round_of_keys(&mut self, groups_max: usize, keys_max: usize) -> Round {
         let (log, disk) = (self.log.clone(), self.disk.clone());
         let round = self.executor.block_on(async move {
             let job = log.next_cleaning(LATER_MS, keys_max, (1, 2)).await.expect("a round is due");
+            let job = if groups_max == usize::MAX { job } else { Job { kept_bytes_max: 0, ..job } };
             let mut groups = Vec::new();
             let work = job.run(&disk, async |group| {
                 let installed = log.install_cleaned(&job, &group).await;
@@ -156,6 +157,18 @@ impl Table {
     fn is_due(&mut self) -> bool {
         let log = self.log.clone();
         self.executor.block_on(async move { log.next_cleaning(LATER_MS, KEYS_MAX, (1, 2)).await }).is_some()
+    }
+
+    /// When the round that is due is overdue. It is not run.
+    fn overdue_ms(&mut self) -> Option<i64> {
+        let log = self.log.clone();
+        let overdue_ms = self.executor.block_on(async move {
+            let job = log.next_cleaning(LATER_MS, KEYS_MAX, (1, 2)).await.expect("a round is due");
+            log.finish_cleaning(&job, Ok(None), LATER_MS).await;
+            job.overdue_ms
+        });
+        self.keep();
+        overdue_ms
     }
 
     /// What there is says of each key what was written.
@@ -198,6 +211,24 @@ fn a_round_has_room_where_only_one_of_its_groups_has() {
         let blocks: u64 = round.groups.iter().map(|group| group.bytes.div_ceil(BLOCK)).sum();
         assert!(blocks > 2 * SPARE_BLOCKS, "seed {seed}: {blocks} blocks would have fitted at once");
         assert!(is_clean(&table.check(), round.end), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_written_ahead_gives_way_to_a_group_that_has_no_room_beside_it() {
+    for spare in (24..64).step_by(4) {
+        let mut table = Table::new(spare);
+        table.append(200);
+        assert!(table.round(usize::MAX).is_whole, "{spare} blocks");
+        table.log.configure(ID, PartitionConfig { min_cleanable_dirty_ratio: 0.0, ..partition() });
+        table.append(40);
+        // What is clean has become small: two segments become one, when all that is dirty was read and as much was written ahead as fitted.
+        table.disk.set_free_blocks(Some(AHEAD_BLOCKS + spare));
+        let round = table.round(usize::MAX);
+        assert!(round.is_whole, "{spare} blocks: {} groups are in place", round.groups.len());
+        let is_merged = |group: &Group| group.bases.len() > 1;
+        assert!(round.groups.first().is_some_and(is_merged) && !round.groups.iter().all(is_merged), "{spare} blocks");
+        assert!(is_clean(&table.check(), round.end), "{spare} blocks");
     }
 }
 
@@ -249,4 +280,19 @@ fn a_round_that_could_not_remember_all_keys_is_gone_on_with_after_a_restart() {
         assert!(!table.is_due(), "seed {seed}: it has come to its end");
         table.check();
     }
+}
+
+#[test]
+fn a_round_knows_when_max_compaction_lag_ms_has_passed_for_its_oldest_dirty_record() {
+    let mut table = Table::new(1);
+    table.append(200);
+    assert_eq!(table.overdue_ms(), None);
+    for lag_ms in [50_000, LATER_MS] {
+        table.log.configure(ID, PartitionConfig { max_compaction_lag_ms: lag_ms, ..partition() });
+        table.log.keep_soon(ID);
+        table.keep();
+        assert_eq!(table.overdue_ms(), Some(NOW_MS + lag_ms + 1));
+    }
+    assert!(table.round(usize::MAX).is_whole);
+    table.check();
 }

@@ -2,7 +2,7 @@
 
 use engine::{
     batch::{BatchBuilder, Codec, Header, Records, payload},
-    compaction::CleanError,
+    compaction::{CleanError, Job, KEPT_BYTES_MAX},
     disk::sim::{Executor, Faults, Joined, SimDisk},
     log::{Log, LogConfig, Start, mark_clean},
     partition::{PartitionConfig, PartitionId, PartitionSpec},
@@ -32,6 +32,10 @@ pub struct Counts {
     pub rounds: u64,
     /// Rounds for which the memory was too small.
     pub partial: u64,
+    /// Dirty bytes that were read once only.
+    pub read_once: u64,
+    /// Dirty bytes of segments that were looked at, of which some were read once only.
+    pub read_once_of: u64,
     /// Rounds that failed behind a group that was swapped in.
     pub failed_on_the_way: u64,
     /// Groups of several segments that were swapped in.
@@ -48,6 +52,8 @@ impl Counts {
         self.removed += other.removed;
         self.rounds += other.rounds;
         self.partial += other.partial;
+        self.read_once += other.read_once;
+        self.read_once_of += other.read_once_of;
         self.failed_on_the_way += other.failed_on_the_way;
         self.merged += other.merged;
         self.crashes_on_the_way += other.crashes_on_the_way;
@@ -90,6 +96,7 @@ struct History {
     partition: PartitionConfig,
     keys: usize,
     keys_max: usize,
+    kept_bytes_max: u64,
     sequence: i32,
 }
 
@@ -144,11 +151,13 @@ pub fn run(seed: u64) -> Result<Counts, String> {
         retention: (pick(&[0, 0, 0, 1]) == 1).then_some(Retention { ms: Some(2_000), bytes: None }),
         ..PartitionConfig::default()
     };
+    // Read twice, once where little stays, once.
+    let kept_bytes_max = [0, 4 << 10, KEPT_BYTES_MAX][(seed % 3) as usize];
     let (keys, keys_max) = (pick(&[3, 20, 200]) as usize, pick(&[1, 10, 1_000]) as usize);
     let disk = SimDisk::new(random.random(), &[Path::new("/data"), Path::new("/journal")]);
     let outside = Rc::new(Outside::default());
     outside.now_ms.set(1_000);
-    let mut history = History { random, disk, outside, config, partition, keys, keys_max, sequence: 0 };
+    let mut history = History { random, disk, outside, config, partition, keys, keys_max, kept_bytes_max, sequence: 0 };
     for life in 0..4 {
         history.live().map_err(|error| format!("life {life}: {error}"))?;
     }
@@ -299,10 +308,12 @@ impl History {
         if self.outside.cleaning.replace(true) {
             return;
         }
-        let (log, disk, outside, keys_max) = (log.clone(), self.disk.clone(), Rc::clone(&self.outside), self.keys_max);
+        let (log, disk, outside) = (log.clone(), self.disk.clone(), Rc::clone(&self.outside));
+        let (keys_max, kept_bytes_max) = (self.keys_max, self.kept_bytes_max);
         let secret = (self.random.random(), self.random.random());
         executor.spawn(async move {
             if let Some(job) = log.next_cleaning(outside.now_ms.get(), keys_max, secret).await {
+                let job = Job { kept_bytes_max, ..job };
                 let round = job.run(&disk, async |group| {
                     let installed = log.install_cleaned(&job, &group).await;
                     if matches!(installed, Ok(true)) {
@@ -318,6 +329,8 @@ impl History {
                         counts.removed += cleaned.records.0 - cleaned.records.1;
                         counts.rounds += 1;
                         counts.partial += u64::from(cleaned.is_partial);
+                        counts.read_once += cleaned.read_once;
+                        counts.read_once_of += if cleaned.read_once > 0 { cleaned.bytes.0 } else { 0 };
                     }
                     Ok(None) => {}
                     Err(error) => {

@@ -39,5 +39,6 @@ fn a_compacted_log_tells_of_every_key_what_the_full_log_told() {
     assert!(total.crashes_in_swaps > 0, "no crash fell into a swap: {total:?}");
     let on_the_way = [total.crashes_on_the_way, total.failed_on_the_way];
     assert!(on_the_way.iter().all(|count| *count > 0), "no round ended behind one of its groups: {total:?}");
+    assert!(0 < total.read_once && total.read_once < total.read_once_of, "all was read twice, or nothing: {total:?}");
     assert!(total.removed > 0 && total.partial > 0 && total.merged > 0, "too little was compacted: {total:?}");
 }

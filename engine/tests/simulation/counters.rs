@@ -63,11 +63,15 @@ pub enum Hit {
     EpochRotted,
     /// A partition was refused since a batch has a leader epoch that nobody gave.
     EpochRefused,
+    /// A slot of the superblock changed on the disk.
+    SlotRotted,
+    /// A slot of the superblock could not be read.
+    SlotUnreadable,
 }
 
 impl Hit {
     /// Every situation, with its name.
-    pub const ALL: [(Hit, &str); 29] = [
+    pub const ALL: [(Hit, &str); 31] = [
         (Hit::TornFrame, "torn frame"),
         (Hit::Switch, "switch of journal files"),
         (Hit::CrashInHead, "crash within a head"),
@@ -97,6 +101,8 @@ impl Hit {
         (Hit::BehindDeletion, "batches of a topic created behind a deletion"),
         (Hit::EpochRotted, "leader epoch changed on the disk"),
         (Hit::EpochRefused, "leader epoch that nobody gave refused"),
+        (Hit::SlotRotted, "slot of the superblock changed on the disk"),
+        (Hit::SlotUnreadable, "slot of the superblock that could not be read"),
     ];
 }
 

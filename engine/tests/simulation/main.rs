@@ -11,7 +11,8 @@
 //! Each batch has the leader epoch that its partition had when it was appended, that of the start or, created behind deletions, a
 //! higher one; no start gives one again, nor refuses what has it.
 //! Where acked bytes rot in a segment, that partition is refused, or each of its records is there, or its readers can tell; all
-//! others know nothing of it; and when the bytes are put back, everything is.
+//! others know nothing of it; and when the bytes are put back, everything is. One slot of the superblock may rot, or be unreadable:
+//! nothing is missed.
 
 // The histories run on every core: these threads are the test's, none of them shares an engine.
 #![allow(clippy::disallowed_types)]

@@ -1,5 +1,6 @@
 //! Bit rot: while no broker runs, bytes of acked batches change in a segment, below what the journal vouches for. Later they may
 //! be put back, or their loss accepted. No client works with such a partition meanwhile: what it is asked is [`History::examine`].
+//! And a slot of the superblock may rot, or be unreadable: nobody notices.
 
 use crate::{
     counters::Hit,
@@ -7,7 +8,11 @@ use crate::{
     history::{DATA, History},
     model::{Existence, Model, Partition},
 };
-use engine::partition::PartitionId;
+use engine::{
+    disk::BLOCK,
+    journal::{Superblock, superblock_path},
+    partition::PartitionId,
+};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +62,29 @@ impl History {
             self.damage();
         }
         self.config.accept_loss = self.is_damaged() && self.rot.random.random_ratio(1, 4);
+        if self.rot.random.random_ratio(1, 4) {
+            self.damage_superblock();
+        }
+    }
+
+    /// One of its slots rots, if both are whole, or can't be read until it is written again.
+    fn damage_superblock(&mut self) {
+        let path = superblock_path(&self.config.journal_dir);
+        let Some(bytes) = self.disk.peek(&path) else { return };
+        if bytes.chunks(BLOCK as usize).any(|slot| Superblock::of_slot(slot).is_none()) {
+            return;
+        }
+        let (at, bit) = (self.rot.random.random_range(0..bytes.len()), self.rot.random.random_range(0..8_u32));
+        let slot = at / BLOCK as usize;
+        if self.rot.random.random() {
+            self.say(|| format!("-- rot in slot {slot} of the superblock"));
+            self.disk.rot(&path, |bytes| bytes[at] ^= 1 << bit);
+            self.hit(Hit::SlotRotted);
+        } else {
+            self.say(|| format!("-- slot {slot} of the superblock can't be read"));
+            self.disk.set_unreadable(&path, slot as u64);
+            self.hit(Hit::SlotUnreadable);
+        }
     }
 
     /// A start was refused since the disk is full: what an accepted loss cuts off, and what is carried on of a damaged partition, need

@@ -123,7 +123,7 @@ fn shown(setting: &'static Setting, effective: Effective, with: Shown) -> Descri
 }
 
 /// AlterConfigs: the settings of a resource become those of the request; all others go back to their defaults.
-pub async fn alter(core: &Rc<Core>, _context: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub async fn alter(core: &Rc<Core>, context: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let alterations = request.resources.into_iter().map(|resource| Alteration {
         resource: Resource { kind: resource.resource_type, name: resource.resource_name.to_string() },
         replace: true,
@@ -133,7 +133,7 @@ pub async fn alter(core: &Rc<Core>, _context: &RequestContext, request: AlterCon
             .map(|config| (config.name.to_string(), Operation::Set(config.value.map(|value| value.to_string()))))
             .collect(),
     });
-    let altered = configs::alter(core, alterations.collect(), request.validate_only).await;
+    let altered = configs::alter(core, alterations.collect(), request.validate_only, context.asker()).await;
     let response = |resource: Resource, code, message| {
         alter_configs_response::AlterConfigsResourceResponse::default()
             .with_error_code(code)
@@ -147,7 +147,7 @@ pub async fn alter(core: &Rc<Core>, _context: &RequestContext, request: AlterCon
 /// IncrementalAlterConfigs: single settings are set, reset, or, if they are lists, grown and shrunk.
 pub async fn alter_incrementally(
     core: &Rc<Core>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let alterations = request.resources.into_iter().map(|resource| Alteration {
@@ -169,7 +169,7 @@ pub async fn alter_incrementally(
             })
             .collect(),
     });
-    let altered = configs::alter(core, alterations.collect(), request.validate_only).await;
+    let altered = configs::alter(core, alterations.collect(), request.validate_only, context.asker()).await;
     let response = |resource: Resource, code, message| {
         incremental_alter_configs_response::AlterConfigsResourceResponse::default()
             .with_error_code(code)

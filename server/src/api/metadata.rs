@@ -39,7 +39,7 @@ pub async fn handle(core: &Rc<Core>, context: &RequestContext, request: Metadata
         None => core.catalog.borrow().topics().map(|found| describe(core, found)).collect(),
         Some(asked) => {
             let may_create = core.settings.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
-            let refused = if may_create { create_missing(core, &asked).await } else { BTreeMap::new() };
+            let refused = if may_create { create_missing(core, context, &asked).await } else { BTreeMap::new() };
             distinct(asked).map(|topic| find(core, version, topic, &refused)).collect()
         }
     };
@@ -77,7 +77,7 @@ fn distinct(asked: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRe
 }
 
 /// Creates the topics that don't exist, all in one. Returns why some could not be.
-async fn create_missing(core: &Rc<Core>, asked: &[MetadataRequestTopic]) -> BTreeMap<String, ResponseError> {
+async fn create_missing(core: &Rc<Core>, context: &RequestContext, asked: &[MetadataRequestTopic]) -> BTreeMap<String, ResponseError> {
     let missing: BTreeSet<String> = {
         let catalog = core.catalog.borrow();
         let names = asked.iter().filter_map(|topic| topic.name.as_ref());
@@ -86,7 +86,7 @@ async fn create_missing(core: &Rc<Core>, asked: &[MetadataRequestTopic]) -> BTre
     if missing.is_empty() {
         return BTreeMap::new();
     }
-    let outcomes = topics::auto_create(core, missing.into_iter().collect()).await;
+    let outcomes = topics::auto_create(core, missing.into_iter().collect(), context.asker()).await;
     outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome.err()?.code))).collect()
 }
 

@@ -31,7 +31,7 @@ pub use locate::TopicKey;
 pub use produce_one::{OneAppend, append as append_one};
 pub use reply::{Part, Refused, Reply};
 
-use crate::{core::Core, signal::Signal, walk};
+use crate::{asker::Asker, core::Core, signal::Signal, walk};
 use bytes::{Buf, Bytes, BytesMut};
 use engine::disk::Slice;
 use futures_util::future::LocalBoxFuture;
@@ -91,6 +91,12 @@ impl RequestContext {
     #[must_use]
     pub fn client(&self) -> &str {
         self.client_id.as_ref().map_or("", |id| id.as_str())
+    }
+
+    /// Who asks, for a line in the log of what the request changes.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker::new(self.peer, self.client())
     }
 }
 

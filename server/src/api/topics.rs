@@ -28,8 +28,8 @@ use std::{collections::BTreeMap, rc::Rc};
 use uuid::Uuid;
 
 /// CreateTopics: each answer is the finished topic, which every core knows by then.
-pub async fn create(core: &Rc<Core>, _context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let outcomes = topics::create(core, request.topics, request.timeout_ms, request.validate_only).await;
+pub async fn create(core: &Rc<Core>, context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let outcomes = topics::create(core, request.topics, request.timeout_ms, request.validate_only, context.asker()).await;
     let result = |(name, outcome): (String, Result<Topic, Refusal>)| {
         let answer = CreatableTopicResult::default().with_name(topic_name(&name));
         match outcome {
@@ -66,7 +66,7 @@ fn created_configs(core: &Core, topic: &Topic) -> Vec<CreatableTopicConfigs> {
 pub async fn delete(core: &Rc<Core>, context: &RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let (doomed, mut responses) = doomed(&request);
     if core.settings.delete_topics {
-        responses.extend(topics::delete(core, doomed, request.timeout_ms).await.into_iter().map(deleted));
+        responses.extend(topics::delete(core, doomed, request.timeout_ms, context.asker()).await.into_iter().map(deleted));
     } else {
         let code = if context.version < 3 { ResponseError::InvalidRequest } else { ResponseError::TopicDeletionDisabled };
         let refusal = Refusal::new(code, "Topic deletion is disabled.");
@@ -122,8 +122,8 @@ fn deleted((doomed, outcome): (Doomed, Result<Topic, Refusal>)) -> DeletableTopi
 }
 
 /// CreatePartitions: the new ones are there, and every core knows them, when this is answered.
-pub async fn create_partitions(core: &Rc<Core>, _context: &RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
-    let outcomes = topics::create_partitions(core, request.topics, request.timeout_ms, request.validate_only).await;
+pub async fn create_partitions(core: &Rc<Core>, context: &RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let outcomes = topics::create_partitions(core, request.topics, request.timeout_ms, request.validate_only, context.asker()).await;
     let result = |(name, outcome): (String, Result<Topic, Refusal>)| {
         let (code, message) = outcome.err().map_or((0, None), Refusal::parts);
         CreatePartitionsTopicResult::default().with_name(topic_name(&name)).with_error_code(code).with_error_message(message)

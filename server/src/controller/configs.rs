@@ -2,6 +2,7 @@
 
 use super::{Refusal, apply, decide::bounded, decided, names, snapshot_if_large, write};
 use crate::{
+    asker::Asker,
     catalog::{
         Catalog, Change, Configs, broker_configs, effective,
         settings::{Kind, Setting, list},
@@ -63,7 +64,7 @@ pub struct Alteration {
 pub type Altered = Vec<(Resource, Result<(), Refusal>)>;
 
 /// Alters settings. Answers when every core goes by the new ones. May be called on any core.
-pub async fn alter(core: &Rc<Core>, alterations: Vec<Alteration>, validate_only: bool) -> Altered {
+pub async fn alter(core: &Rc<Core>, alterations: Vec<Alteration>, validate_only: bool, asker: Asker) -> Altered {
     let resources: Vec<_> = alterations.iter().map(|alteration| alteration.resource.clone()).collect();
     let done = decided(core, super::TIMEOUT_MS, move |core| async move {
         let _turn = core.controller.turn.acquire().await.expect("never closed");
@@ -73,7 +74,10 @@ pub async fn alter(core: &Rc<Core>, alterations: Vec<Alteration>, validate_only:
             Ok(())
         } else {
             match write(&core, &changes).await {
-                Ok(()) => apply(&core, &changes).await,
+                Ok(()) => {
+                    asker.has_configured(&core.catalog.borrow(), &changes);
+                    apply(&core, &changes).await
+                }
                 Err(refusal) => Err(refusal),
             }
         };

@@ -2,6 +2,7 @@
 
 use super::{Refusal, apply, decide, decide::View, decided, partitions, snapshot_if_large, write};
 use crate::{
+    asker::Asker,
     catalog::{Change, Topic},
     core::Core,
     groups::coordinator,
@@ -26,13 +27,13 @@ const DELETION_WAIT: Duration = Duration::from_secs(5);
 pub type Outcomes<T> = Vec<(String, Result<T, Refusal>)>;
 
 /// Creates topics. Every answer is the finished topic, as it will be seen; with `validate_only` nothing is done.
-pub async fn create(core: &Rc<Core>, topics: Vec<CreatableTopic>, timeout_ms: i32, validate_only: bool) -> Outcomes<Topic> {
+pub async fn create(core: &Rc<Core>, topics: Vec<CreatableTopic>, timeout_ms: i32, validate_only: bool, asker: Asker) -> Outcomes<Topic> {
     let names: Vec<_> = topics.iter().map(|topic| topic.name.0.to_string()).collect();
-    let done = decided(core, timeout_ms, move |core| async move { create_on_core_0(core, topics, validate_only).await });
+    let done = decided(core, timeout_ms, move |core| async move { create_on_core_0(core, topics, validate_only, asker).await });
     done.await.unwrap_or_else(|refusal| names.into_iter().map(|name| (name, Err(refusal.clone()))).collect())
 }
 
-async fn create_on_core_0(core: Rc<Core>, topics: Vec<CreatableTopic>, validate_only: bool) -> Outcomes<Topic> {
+async fn create_on_core_0(core: Rc<Core>, topics: Vec<CreatableTopic>, validate_only: bool, asker: Asker) -> Outcomes<Topic> {
     let wanted: Vec<&str> = topics.iter().map(|topic| topic.name.0.as_str()).collect();
     let _ = tokio::time::timeout(DELETION_WAIT, until_gone(&core, &wanted)).await;
     let _turn = core.controller.turn.acquire().await.expect("never closed");
@@ -41,7 +42,7 @@ async fn create_on_core_0(core: Rc<Core>, topics: Vec<CreatableTopic>, validate_
         decide(View { catalog: &catalog, settings: &core.settings, cores: core.cores() })
     };
     let decided = view_of(&|view| decide::create_topics(view, &topics, Uuid::new_v4));
-    grow(&core, decided, validate_only).await
+    grow(&core, decided, validate_only, &asker).await
 }
 
 /// Waits until none of the names belongs to a topic that is being deleted.
@@ -56,7 +57,7 @@ async fn until_gone(core: &Core, names: &[&str]) {
 }
 
 /// Carries out creations and additions of partitions: each is durable, made and seen by every core, or taken back.
-async fn grow(core: &Rc<Core>, decided: Outcomes<Change>, validate_only: bool) -> Outcomes<Topic> {
+async fn grow(core: &Rc<Core>, decided: Outcomes<Change>, validate_only: bool, asker: &Asker) -> Outcomes<Topic> {
     // The catalog as it will be: it says what the partitions look like.
     let mut future = core.catalog.borrow().clone();
     let mut changes = Vec::new();
@@ -104,6 +105,10 @@ async fn grow(core: &Rc<Core>, decided: Outcomes<Change>, validate_only: bool) -
     let written = write(core, &taken_back).await;
     changes.extend(taken_back.iter().cloned());
     let applied = apply(core, &changes).await;
+    // Whatever the client is told: they are in the catalog, and made.
+    for topic in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()) {
+        asker.has_grown(topic, specs[topic.name.as_str()].len());
+    }
     if let Err(refusal) = written.and(applied) {
         outcomes.iter_mut().filter(|(_, outcome)| outcome.is_ok()).for_each(|(_, outcome)| *outcome = Err(refusal.clone()));
     }
@@ -133,6 +138,7 @@ pub async fn create_partitions(
     topics: Vec<CreatePartitionsTopic>,
     timeout_ms: i32,
     validate_only: bool,
+    asker: Asker,
 ) -> Outcomes<Topic> {
     let names: Vec<_> = topics.iter().map(|topic| topic.name.0.to_string()).collect();
     let done = decided(core, timeout_ms, move |core| async move {
@@ -141,7 +147,7 @@ pub async fn create_partitions(
             let catalog = core.catalog.borrow();
             decide::create_partitions(View { catalog: &catalog, settings: &core.settings, cores: core.cores() }, &topics)
         };
-        grow(&core, decided, validate_only).await
+        grow(&core, decided, validate_only, &asker).await
     });
     done.await.unwrap_or_else(|refusal| names.into_iter().map(|name| (name, Err(refusal.clone()))).collect())
 }
@@ -149,7 +155,7 @@ pub async fn create_partitions(
 /// Creates the topics of `names` that don't exist, with the broker's defaults, as asking for them does
 /// (`auto.create.topics.enable` is the caller's to check). Each answer is the finished topic, also if another request has
 /// created it meanwhile.
-pub async fn auto_create(core: &Rc<Core>, names: Vec<String>) -> Outcomes<Topic> {
+pub async fn auto_create(core: &Rc<Core>, names: Vec<String>, asker: Asker) -> Outcomes<Topic> {
     let topics = names
         .into_iter()
         .map(|name| {
@@ -157,7 +163,7 @@ pub async fn auto_create(core: &Rc<Core>, names: Vec<String>) -> Outcomes<Topic>
             CreatableTopic::default().with_name(name).with_num_partitions(-1).with_replication_factor(-1)
         })
         .collect();
-    let mut outcomes = create(core, topics, super::TIMEOUT_MS, false).await;
+    let mut outcomes = create(core, topics, super::TIMEOUT_MS, false, asker.automatically()).await;
     for (name, outcome) in &mut outcomes {
         if outcome.as_ref().is_err_and(|refusal| refusal.code == ResponseError::TopicAlreadyExists)
             && let Some(topic) = core.catalog.borrow().topic(name)
@@ -178,13 +184,13 @@ pub enum Doomed {
 }
 
 /// Deletes topics; each answer is the topic as it was. They are gone from every core when this returns.
-pub async fn delete(core: &Rc<Core>, doomed: Vec<Doomed>, timeout_ms: i32) -> Vec<(Doomed, Result<Topic, Refusal>)> {
+pub async fn delete(core: &Rc<Core>, doomed: Vec<Doomed>, timeout_ms: i32, asker: Asker) -> Vec<(Doomed, Result<Topic, Refusal>)> {
     let asked = doomed.clone();
-    let done = decided(core, timeout_ms, move |core| async move { delete_on_core_0(core, doomed).await });
+    let done = decided(core, timeout_ms, move |core| async move { delete_on_core_0(core, doomed, asker).await });
     done.await.unwrap_or_else(|refusal| asked.into_iter().map(|doomed| (doomed, Err(refusal.clone()))).collect())
 }
 
-async fn delete_on_core_0(core: Rc<Core>, doomed: Vec<Doomed>) -> Vec<(Doomed, Result<Topic, Refusal>)> {
+async fn delete_on_core_0(core: Rc<Core>, doomed: Vec<Doomed>, asker: Asker) -> Vec<(Doomed, Result<Topic, Refusal>)> {
     let turn = core.controller.turn.acquire().await.expect("never closed");
     let mut outcomes: Vec<_> = {
         let catalog = core.catalog.borrow();
@@ -209,7 +215,10 @@ async fn delete_on_core_0(core: Rc<Core>, doomed: Vec<Doomed>) -> Vec<(Doomed, R
     }
     let changes: Vec<_> = topics.iter().map(|topic| Change::TopicDeleted { id: topic.id }).collect();
     let done = match write(&core, &changes).await {
-        Ok(()) => apply(&core, &changes).await,
+        Ok(()) => {
+            topics.iter().for_each(|topic| asker.has_deleted(topic));
+            apply(&core, &changes).await
+        }
         Err(refusal) => Err(refusal),
     };
     drop(turn);

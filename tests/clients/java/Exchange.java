@@ -18,7 +18,9 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * Writes one of everything to a topic, and prints everything that a topic holds, one line a record, so that two brokers can be compared.
  *
- * <p>{@code {"cmd":"write","bootstrap":…,"topic":…,"transactions":true,"days":…}} or {@code {"cmd":"dump","bootstrap":…,"topic":…,"isolation":…}}.
+ * <p>{@code {"cmd":"write","bootstrap":…,"topic":…,"transactions":true,"days":…}} or {@code {"cmd":"dump","bootstrap":…,"topic":…,"isolation":…}},
+ * or, of several topics and each way of reading them, {@code {"cmd":"dumps","bootstrap":…,"topics":[…],"isolations":[…]}}: a line
+ * {@code == topic isolation} stands before each.
  */
 public final class Exchange {
     private static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
@@ -84,15 +86,24 @@ public final class Exchange {
         return line.toString();
     }
 
-    private static void dump(JsonNode task) {
+    private static void dumps(JsonNode task) {
+        for (JsonNode topic : task.get("topics")) {
+            for (JsonNode isolation : task.get("isolations")) {
+                System.out.println("== " + topic.asText() + " " + isolation.asText());
+                dump(task.get("bootstrap").asText(), topic.asText(), isolation.asText());
+            }
+        }
+    }
+
+    private static void dump(String bootstrap, String topic, String isolation) {
         Properties settings = new Properties();
-        settings.put("bootstrap.servers", task.get("bootstrap").asText());
-        settings.put("isolation.level", task.get("isolation").asText());
+        settings.put("bootstrap.servers", bootstrap);
+        settings.put("isolation.level", isolation);
         settings.put("enable.auto.commit", "false");
         Map<Integer, List<String>> lines = new TreeMap<>();
         try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer())) {
             List<TopicPartition> partitions = new ArrayList<>();
-            consumer.partitionsFor(task.get("topic").asText()).forEach(p -> partitions.add(new TopicPartition(p.topic(), p.partition())));
+            consumer.partitionsFor(topic).forEach(p -> partitions.add(new TopicPartition(p.topic(), p.partition())));
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
             Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
@@ -108,7 +119,10 @@ public final class Exchange {
 
     public static void main(String[] arguments) throws Exception {
         JsonNode task = new ObjectMapper().readTree(arguments[0]);
-        if (task.get("cmd").asText().equals("write")) write(task);
-        else dump(task);
+        switch (task.get("cmd").asText()) {
+            case "write" -> write(task);
+            case "dumps" -> dumps(task);
+            default -> dump(task.get("bootstrap").asText(), task.get("topic").asText(), task.get("isolation").asText());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The progress bar: how far the compaction of a partition has come.
 
-use engine::compaction::Job;
+use engine::compaction::{CleanError, Cleaned, Job};
 use server::progress::Progress;
 use std::{
     cell::Cell,
@@ -10,6 +10,9 @@ use std::{
 
 /// Between two looks at how far it has come.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What comes of a job.
+type Round = Result<Option<Cleaned>, CleanError>;
 
 /// Shows how far it has come, on the terminal if it may.
 pub(crate) struct Watch {
@@ -37,7 +40,7 @@ impl Watch {
     }
 
     /// Watches a job until `work`, which runs it, has ended.
-    pub(crate) async fn on<T>(&self, job: &Job, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn on(&self, job: &Job, work: impl Future<Output = Round>) -> Round {
         let name = job.directory.file_name().unwrap_or_default().to_string_lossy();
         self.bar.begin(&format!("compacting {name}"), job.bytes_to_read());
         let began = Instant::now();
@@ -50,7 +53,9 @@ impl Watch {
             }
         };
         self.took.set(self.took.get() + began.elapsed());
-        self.read_bytes.set(self.read_bytes.get() + job.progress.bytes());
+        // The bar has counted these twice.
+        let once = result.as_ref().ok().and_then(Option::as_ref).map_or(0, |cleaned| cleaned.read_once);
+        self.read_bytes.set(self.read_bytes.get() + job.progress.bytes() - once);
         result
     }
 

@@ -1,6 +1,6 @@
 //! The command line of `segment-dump`.
 
-use super::{Decoder, Form, Format, Look, Mode, Range, Request, Select, run, select::Keys};
+use super::{Decoder, Form, Format, Look, Mode, Range, Request, Select, read::may_yield, run, select::Keys};
 use crate::output::{is_broken_pipe, no_color};
 use clap::{ArgAction, Parser};
 use std::{
@@ -141,6 +141,7 @@ impl Arguments {
 #[must_use]
 pub fn main() -> ExitCode {
     let request = Arguments::parse().request();
+    may_yield();
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let result = run(&request, &mut out).and_then(|outcome| Ok(out.flush().map(|()| outcome)?));
     match result {

@@ -6,7 +6,8 @@
 //! - [`SimDisk::kill`] ends the process only: all that happened is still seen, and still not durable.
 //! - Writes fail or are short, flushes fail: some of the data is then gone, and the next flush succeeds ([`Faults`]).
 //! - Space may end ([`SimDisk::set_free_blocks`]): writes into allocated space go on.
-//! - What is on the medium may change by itself, or be put back from a backup ([`SimDisk::rot`]).
+//! - What is on the medium may change by itself, or be put back from a backup ([`SimDisk::rot`]), or can't be read any more
+//!   ([`SimDisk::set_unreadable`]).
 //! - Two writes in flight to one block, and memory that changes under a write, are bugs of the caller: they panic.
 //!
 //! [`Executor`] runs a program on it, deterministically. Used by tests only; it is a plain module so that tests of any
@@ -170,6 +171,12 @@ impl SimDisk {
         true
     }
 
+    /// A block of a file can't be read from now on, until it is written again. There is one at a time.
+    pub fn set_unreadable(&self, path: &Path, block: u64) {
+        let world = &mut *self.world.borrow_mut();
+        world.unreadable = world.tree.find(path).ok().map(|node| (node, block));
+    }
+
     /// Names in a directory now, at once; empty if it does not exist.
     #[must_use]
     pub fn names(&self, path: &Path) -> Vec<String> {
@@ -207,7 +214,11 @@ impl SimDisk {
     async fn read_bytes(&self, node: Node, position: u64, len: usize) -> io::Result<Vec<u8>> {
         let read = move |world: &mut World| {
             let file = world.files.get(&node).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-            Ok(file.seen.read(position, len))
+            let blocks = position / BLOCK..(position + len as u64).div_ceil(BLOCK);
+            match world.unreadable {
+                Some((bad, block)) if bad == node && blocks.contains(&block) => Err(io::Error::from_raw_os_error(libc::EIO)),
+                _ => Ok(file.seen.read(position, len)),
+            }
         };
         self.submit(false, None, None, read).await
     }

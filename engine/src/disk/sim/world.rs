@@ -40,6 +40,8 @@ pub(super) struct World {
     /// Blocks that can still be allocated; `None` is without end.
     pub(super) free: Option<u64>,
     pub(super) faults: Faults,
+    /// A file, and the block of it that can't be read.
+    pub(super) unreadable: Option<(Node, u64)>,
     /// Files on a slow device, and how many times longer it takes.
     pub(super) slow: Option<(Files, u64)>,
     operations: BTreeMap<(u64, u64), Operation>,
@@ -61,6 +63,7 @@ impl World {
             paths: BTreeMap::new(),
             free: None,
             faults: Faults::default(),
+            unreadable: None,
             slow: None,
             operations: BTreeMap::new(),
             clock: 0,
@@ -156,6 +159,10 @@ impl World {
         self.take_space(wants)?;
         let grows = (first + blocks.len()) as u64 * BLOCK > self.files[&node].seen.size();
         let number = self.number();
+        let written = first as u64..(first + blocks.len()) as u64;
+        if result.is_ok() && self.unreadable.is_some_and(|(bad, block)| bad == node && written.contains(&block)) {
+            self.unreadable = None;
+        }
         self.files.get_mut(&node).expect("looked up").change(number, Change::Write { first, blocks, grows });
         result
     }

@@ -16,7 +16,7 @@
 //! Whatever stands in the way of that, the file is just closed in the end, and the kernel frees it as ever. The same happens when the process
 //! ends.
 
-use super::super::cached_pages;
+use super::super::{FREE_BYTES_MIN, cached_pages, producers::has_producers_now};
 use rustix::{
     fs::{Advice, fadvise, fstatvfs},
     process::getpid,
@@ -45,11 +45,12 @@ const STEP_BYTES_MIN: u64 = 1 << 20;
 const STEP_BYTES_MAX: u64 = 64 << 20;
 /// A step that took longer is followed by smaller ones, one that took less than a quarter of it by larger ones.
 const STEP_TIME: Duration = Duration::from_millis(2);
-/// So many times as long as a step took is the pause behind it.
+/// So many times as long as a step took is the pause behind it beside producers, and where there are none: others read, and
+/// those that come then are to find half of the disk's time at least.
 const PAUSES: u32 = 7;
-/// If more than this can be freed and waits, in bytes, or less than this is free, there are no pauses.
+const PAUSES_ALONE: u32 = 1;
+/// If more than this can be freed and waits, in bytes, or less than [`FREE_BYTES_MIN`] is free, there are no pauses.
 const WAITING_BYTES_MAX: u64 = 4 << 30;
-const FREE_BYTES_MIN: u64 = 1 << 30;
 /// A file that others still need is looked at again after this time, and so often: then it is closed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOKS_MAX: u32 = 600;
@@ -169,7 +170,7 @@ impl Removals {
             self.step_bytes = next_step(self.step_bytes, took);
             self.take_in();
             if !self.is_pressed(file) {
-                thread::sleep(took * PAUSES);
+                thread::sleep(pause_behind(took, has_producers_now()));
             }
         }
         Ok(())
@@ -185,6 +186,11 @@ impl Removals {
 
 fn new(file: File) -> Waiting {
     Waiting { file, looks: 0, due: Instant::now() }
+}
+
+/// The pause behind a step that took so long.
+fn pause_behind(took: Duration, has_producers: bool) -> Duration {
+    took * if has_producers { PAUSES } else { PAUSES_ALONE }
 }
 
 fn next_step(bytes: u64, took: Duration) -> u64 {
@@ -316,5 +322,12 @@ mod tests {
         assert_eq!(after(STEP_BYTES_MIN, Duration::from_micros(20)), STEP_BYTES_MAX);
         assert_eq!(after(STEP_BYTES_MAX, Duration::from_millis(5)), STEP_BYTES_MIN);
         assert_eq!(after(4 * STEP_BYTES_MIN, STEP_TIME), 4 * STEP_BYTES_MIN);
+    }
+
+    #[test]
+    fn most_of_the_time_is_left_to_producers_and_half_of_it_where_there_are_none() {
+        let took = Duration::from_millis(2);
+        assert_eq!(pause_behind(took, true), Duration::from_millis(14));
+        assert_eq!(pause_behind(took, false), took);
     }
 }

@@ -3,7 +3,7 @@
 use super::{super::core::Core, KeepEvent, Keeper, LookedAt, RETRY_MS, let_go};
 use crate::{
     compaction::{
-        CleanError, Cleaned, Group, Job, LastRecord, Progress, SCRATCH, Source, discard,
+        CleanError, Cleaned, Group, Job, KEPT_BYTES_MAX, LastRecord, Progress, SCRATCH, Source, discard,
         plan::{self, Range},
         read_first_dirty, write_first_dirty,
     },
@@ -112,8 +112,9 @@ pub(super) async fn consider<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i
     let first_dirty = seen.first_dirty(state.first_dirty);
     let (limit, lag_ends) = lag_limit(core, id, &seen, first_dirty, now_ms).await?;
     let range = seen.range(first_dirty, limit);
-    let (overdue, overdue_at) = overdue(core, &seen, first_dirty, &range, now_ms).await?;
-    let is_worth = plan::is_worth(&range, seen.config.min_cleanable_dirty_ratio, overdue, state.is_partial);
+    let overdue_at = overdue_at(core, &seen, first_dirty, &range, now_ms).await?;
+    let is_overdue = overdue_at.is_some_and(|at_ms| at_ms <= now_ms);
+    let is_worth = plan::is_worth(&range, seen.config.min_cleanable_dirty_ratio, is_overdue, state.is_partial);
     let needs = seen.sealed.get(range.segments).map_or(seen.front_base, |next| next.base_offset);
     if is_worth && seen.journal_base < needs && !let_go(core, id, needs).await {
         return Ok(Some(now_ms + RETRY_MS));
@@ -130,7 +131,7 @@ pub(super) async fn consider<D: Disk>(core: &Core<D>, id: PartitionId, now_ms: i
         core.keeper.work.set();
         return Ok(None);
     }
-    Ok(earlier(lag_ends, overdue_at))
+    Ok(earlier(lag_ends, overdue_at.filter(|at_ms| *at_ms > now_ms)))
 }
 
 /// Up to where `min.compaction.lag.ms` lets a round go, and when that changes.
@@ -154,21 +155,14 @@ async fn lag_limit<D: Disk>(
     Ok((i64::MAX, None))
 }
 
-/// Whether `max.compaction.lag.ms` asks for a round now, and if not, when it will.
-async fn overdue<D: Disk>(
-    core: &Core<D>,
-    seen: &Look,
-    first_dirty: i64,
-    range: &Range,
-    now_ms: i64,
-) -> Result<(bool, Option<i64>), OpenError> {
+/// When `max.compaction.lag.ms` asks for a round, or has asked, in ms.
+async fn overdue_at<D: Disk>(core: &Core<D>, seen: &Look, first_dirty: i64, range: &Range, now_ms: i64) -> Result<Option<i64>, OpenError> {
     let lag_ms = seen.config.max_compaction_lag_ms;
     let oldest = plan::oldest_dirty(&seen.sealed, range, first_dirty);
-    let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX) else { return Ok((false, None)) };
+    let Some(oldest) = oldest.filter(|_| lag_ms < i64::MAX) else { return Ok(None) };
     let failed = |error| (seen.directory.clone(), error);
     let first = first_timestamp(&core.disk, &seen.directory, oldest.base_offset).await.map_err(failed)?;
-    let ends = plan::overdue_at(first, lag_ms, now_ms);
-    Ok((ends.is_some_and(|ends| ends <= now_ms), ends.filter(|ends| *ends > now_ms)))
+    Ok(plan::overdue_at(first, lag_ms, now_ms))
 }
 
 impl Keeper {
@@ -200,22 +194,27 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
         });
         let Some(seen) = core.look(id, look).flatten() else { continue };
         let first_dirty = seen.first_dirty(noted);
-        let limit = match lag_limit(core, id, &seen, first_dirty, now_ms).await {
-            Ok((limit, _)) => limit,
+        let looked = async {
+            let (limit, _) = lag_limit(core, id, &seen, first_dirty, now_ms).await?;
+            let range = seen.range(first_dirty, limit.min(seen.journal_base));
+            let overdue_ms = overdue_at(core, &seen, first_dirty, &range, now_ms).await?;
+            Ok::<_, OpenError>((range, overdue_ms))
+        };
+        let (range, overdue_ms) = match looked.await {
+            Ok(found) => found,
             Err((path, error)) => {
                 tracing::warn!("{}: {error}; it is looked at again", path.display());
                 core.keeper.soon(id);
                 continue;
             }
         };
-        let range = seen.range(first_dirty, limit.min(seen.journal_base));
         if range.dirty_bytes == 0 {
             continue;
         }
         // What was removed meanwhile, a job would look for in vain.
         let Some(job) = core.look(id, |partition| job(core, partition, &seen, &range, first_dirty)).flatten() else { continue };
         core.keeper.states.borrow_mut().entry(id).or_default().is_out = true;
-        return Some(Job { now_ms, keys_max, secret, ..job });
+        return Some(Job { overdue_ms, now_ms, keys_max, secret, ..job });
     }
 }
 
@@ -236,8 +235,10 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
         producers: producers.iter().map(|state| (state.producer_id, LastRecord::from(state))).collect::<BTreeMap<_, _>>(),
         segment_bytes: partition.spec.config.segment_bytes,
         delete_retention_ms: partition.spec.config.delete_retention_ms,
+        overdue_ms: None,
         now_ms: 0,
         keys_max: 0,
+        kept_bytes_max: KEPT_BYTES_MAX,
         secret: (0, 0),
         progress: Progress::default(),
     })

@@ -35,7 +35,6 @@ use crate::{
     retention::earlier,
 };
 use futures_util::{StreamExt, stream};
-pub use rest::has_producers;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},

@@ -6,12 +6,12 @@
 )]
 
 use crate::{
-    disk::Disk,
+    disk::{self, Disk},
     log::{core::Core, journal_lane},
 };
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicI64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// A core is idle so long after its last append, in ms.
@@ -21,15 +21,6 @@ const AGAIN_MS: i64 = 60_000;
 
 /// Cores of this process that don't rest: giving memory back holds up all threads that allocate.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
-
-/// About when something was appended last in this process, in ms of the broker's clock.
-static APPENDED_MS: AtomicI64 = AtomicI64::new(0);
-/// How exact that is, in ms: a core says it so seldom.
-const APPENDED_EXACT_MS: i64 = 50;
-/// For so long after the last append producers are taken to go on, in ms: several pauses between two requests of a producer that collects
-/// records or waits for its acks, and little for whoever is held up by those that have ended. The next append of one that pauses for
-/// longer may have to wait for what is in front of it.
-const PRODUCERS_MS: i64 = 200;
 
 /// When a core was last appended to, and whether it rests.
 #[derive(Debug)]
@@ -57,9 +48,7 @@ impl Rest {
     /// Something is appended. True if the core was at rest: then the time of the next look changes.
     pub fn ends(&self, now_ms: i64) -> bool {
         self.appended_ms.set(now_ms);
-        if !(0..APPENDED_EXACT_MS).contains(&now_ms.saturating_sub(APPENDED_MS.load(Ordering::Relaxed))) {
-            APPENDED_MS.store(now_ms, Ordering::Relaxed);
-        }
+        disk::appended(now_ms);
         let rested = self.rested_ms.take().is_some();
         if rested {
             AWAKE.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +58,7 @@ impl Rest {
 
     /// Whether producers of this core go on.
     pub fn has_producers(&self, now_ms: i64) -> bool {
-        go_on(self.appended_ms.get(), now_ms)
+        disk::go_on(self.appended_ms.get(), now_ms)
     }
 
     fn begins(&self, now_ms: i64) {
@@ -77,18 +66,6 @@ impl Rest {
             AWAKE.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
-
-/// True if something was appended at `appended_ms`, and just now. What is said to come from the future was before the clock was set back: the
-/// next append tells.
-fn go_on(appended_ms: i64, now_ms: i64) -> bool {
-    (0..PRODUCERS_MS).contains(&now_ms.saturating_sub(appended_ms))
-}
-
-/// Whether producers of any core of this process go on at `now_ms`, by the broker's clock.
-#[must_use]
-pub fn has_producers(now_ms: i64) -> bool {
-    go_on(APPENDED_MS.load(Ordering::Relaxed), now_ms)
 }
 
 /// True if no core of this process has work.

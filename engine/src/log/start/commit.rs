@@ -219,8 +219,8 @@ pub(super) async fn set_aside_unknown<'a, D: Disk>(
     Ok(())
 }
 
-/// Directories of partitions that the catalog does not have.
-async fn unknown<'a, D: Disk>(
+/// Directories of partitions that are not `known`.
+pub(super) async fn unknown<'a, D: Disk>(
     disk: &D,
     config: &LogConfig,
     known: impl Iterator<Item = &'a Recovered>,

@@ -211,12 +211,12 @@ impl<'a, D: Disk> Image<'a, D> {
     }
 
     /// True if what is at `end`, where a scan stopped, is no batch whose rest never came: up to `vouched` there is nothing but acked
-    /// batches, the last one maybe in part.
+    /// batches, the last one maybe in part. The batches before it say which offset `end` has: it is behind one, or at the first byte.
     pub(super) async fn is_damaged(&mut self, end: Scanner, stop: Stop, vouched: u64) -> io::Result<bool> {
         Ok(match ended(end.position, stop, vouched, self.bytes) {
             Ended::Whole => false,
             Ended::Damaged => true,
-            Ended::Unless(range) => !is_front(&self.bytes(range).await?),
+            Ended::Unless(range) => !is_front(&self.bytes(range).await?, end.next_offset),
         })
     }
 

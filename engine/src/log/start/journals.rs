@@ -1,13 +1,19 @@
 //! Steps 1 and 2: the superblock, each core's journal, and what they say of each partition.
 
-use super::super::{LogConfig, LogError};
+use super::{
+    super::{LogConfig, LogError},
+    commit::unknown,
+};
 use crate::{
     disk::Disk,
     journal::{Content, Entry, Identity, Line, Superblock, Which, read_core, superblock_path},
-    partition::{PartitionId, directory},
+    partition::{PartitionId, directory::Directory},
     segment::{EpochStart, ProducerState},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// What the journals say of one partition.
 #[derive(Default)]
@@ -58,10 +64,10 @@ pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) 
     let mut journals = Journals { superblock, current: Vec::new(), partitions: BTreeMap::new(), replay: None };
     let Some(superblock) = journals.superblock else {
         // Only the first start has none: nothing can have been appended then.
-        let path = config.data_dir.join(catalog);
-        let found = directory::read(disk, &path).await.map_err(|source| LogError::Disk { path, source })?;
-        if found.is_some_and(|found| found.has_data()) && !config.accept_loss {
-            return Err(LogError::Missing { path: superblock_path(&config.journal_dir) });
+        if !config.accept_loss
+            && let Some(data) = find_data(disk, config, catalog).await?
+        {
+            return Err(LogError::NoSuperblock { path: superblock_path(&config.journal_dir), data });
         }
         return Ok(journals);
     };
@@ -75,6 +81,16 @@ pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) 
     }
     journals.replay = (!superblock.clean).then(|| journals.to_replay());
     Ok(journals)
+}
+
+/// The catalog's directory, or that of a partition that a start has made or taken over, if there is data in it. Behind a full disk the
+/// catalog's may have none, and be in the journal only: a start that doesn't know the others would remove them. What an import has put in
+/// place, no start has taken over yet.
+async fn find_data<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) -> Result<Option<PathBuf>, LogError> {
+    let is_of_a_start = |name: &Path, found: &Directory| name == catalog || found.mark.is_some() && !found.flushed;
+    let all = unknown(disk, config, std::iter::empty()).await?;
+    let data = all.into_iter().find(|(name, found)| is_of_a_start(name, found) && found.has_data());
+    Ok(data.map(|(name, _)| config.data_dir.join(name)))
 }
 
 impl Journals {

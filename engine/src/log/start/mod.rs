@@ -28,7 +28,7 @@ use crate::{
     disk::{BLOCK, Disk, read_whole, write_whole},
     journal::{Superblock, superblock_path},
     kafka::CLEAN_SHUTDOWN,
-    partition::{PartitionConfig, PartitionId, PartitionSpec, Scanned, directory},
+    partition::{PartitionConfig, PartitionId, PartitionSpec, Recovered, Scanned, directory},
     segment::{EpochStart, directory_name},
 };
 use commit::PARTITIONS_AT_ONCE;
@@ -81,8 +81,8 @@ impl<D: Disk> Start<D> {
         let spec = catalog_spec();
         let mut journals = journals::read(disk, config, &spec.directory).await?;
         let journaled = journals.partitions.remove(&spec.id);
-        let catalog = Recovery { disk, config, epoch_max: journals.epoch_max() }.partition(spec, journaled, Depth::All).await?;
-        let catalog_bytes = read_catalog(disk, config, &catalog).await?;
+        let mut catalog = Recovery { disk, config, epoch_max: journals.epoch_max() }.partition(spec, journaled, Depth::All).await?;
+        let catalog_bytes = read_catalog(disk, config, &mut catalog).await?;
         Ok(Start { disk: disk.clone(), config: config.clone(), random, journals, catalog, catalog_bytes, added: Vec::new() })
     }
 
@@ -120,7 +120,8 @@ impl<D: Disk> Start<D> {
         let epoch_max = journals.epoch_max().max(counted);
         let recovery = Recovery { disk: &disk, config: &config, epoch_max };
         let mut of_cores: Vec<Vec<Outcome>> = (0..cores).map(|_| Vec::new()).collect();
-        of_cores[0].push(catalog);
+        let is_catalog_added_to = !added.is_empty();
+        of_cores[0].push(Outcome { added, ..catalog });
         let work = partitions.into_iter().map(|spec| {
             assert!(spec.core < cores, "{} belongs to core {} of {cores}", spec.directory.display(), spec.core);
             let journaled = journals.partitions.remove(&spec.id);
@@ -141,7 +142,7 @@ impl<D: Disk> Start<D> {
             .checked_add(1)
             .ok_or_else(|| LogError::NoEpochLeft { path: config.data_dir.join(&of_data.recovered.spec.directory) })?;
         let highest_producer_id = all().map(|outcome| outcome.producer_id).max().unwrap_or(-1);
-        append(&config, &mut of_cores[0][0], &added, leader_epoch);
+        of_cores.iter_mut().flatten().for_each(|outcome| append(&config, outcome, leader_epoch));
         if config.accept_loss {
             // Before the commit: the start after it removes what the catalog doesn't know.
             commit::set_aside_unknown(&disk, &config, of_cores.iter().flatten().map(|outcome| &outcome.recovered)).await?;
@@ -149,8 +150,8 @@ impl<D: Disk> Start<D> {
 
         let next = commit::next_superblock(journals.superblock, random, cores, leader_epoch);
         let mut positions = commit::write_heads(&disk, &config, &journals.current, (next.start, next.salt), &of_cores).await?;
-        next.write(&disk, &config.journal_dir).await?;
-        commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, !added.is_empty()).await?;
+        next.commit(&disk, &config.journal_dir).await?;
+        commit::clean_up(&disk, &config, &mut positions, journals.current.len(), &of_cores, is_catalog_added_to).await?;
 
         let core = |(outcomes, journal): (Vec<Outcome>, _)| CoreStart {
             config: config.clone(),
@@ -163,18 +164,18 @@ impl<D: Disk> Start<D> {
     }
 }
 
-/// Appends `added` to the recovered catalog: the head carries it.
-fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch: i32) {
+/// Appends what the commit adds to a recovered partition: the head carries it.
+fn append(config: &LogConfig, outcome: &mut Outcome, leader_epoch: i32) {
+    let added = std::mem::take(&mut outcome.added);
     if added.is_empty() {
         return;
     }
-    assert_eq!(catalog.recovered.spec.id, PartitionId::CATALOG, "the catalog has the lowest number of core 0");
-    let empty = Scanned { log_end: catalog.recovered.line.segment_base, end_position: 0, tail: Vec::new(), unmoved: Vec::new() };
-    let scanned = catalog.recovered.scanned.get_or_insert(empty);
+    let empty = Scanned { log_end: outcome.recovered.line.segment_base, end_position: 0, tail: Vec::new(), unmoved: Vec::new() };
+    let scanned = outcome.recovered.scanned.get_or_insert(empty);
     let old_end = scanned.end_position;
     let floor = u64::from(old_end) / BLOCK * BLOCK;
-    catalog.recovered.epochs.push(EpochStart { epoch: leader_epoch, start_offset: scanned.log_end });
-    let mut rest = added;
+    outcome.recovered.epochs.push(EpochStart { epoch: leader_epoch, start_offset: scanned.log_end });
+    let mut rest = &added[..];
     while let Some(header) = Header::read(rest).filter(|header| header.size() > 0 && header.size() <= rest.len()) {
         let patch = Patch {
             base_offset: scanned.log_end,
@@ -187,43 +188,58 @@ fn append(config: &LogConfig, catalog: &mut Outcome, added: &[u8], leader_epoch:
         scanned.end_position += header.size() as u32;
         rest = &rest[header.size()..];
     }
-    assert!(rest.is_empty(), "what is added to the catalog is whole batches");
+    assert!(rest.is_empty(), "what is added is whole batches");
     image::push_range(&mut scanned.unmoved, floor as u32..scanned.end_position);
     let end = u64::from(scanned.end_position).next_multiple_of(BLOCK);
-    let bytes = catalog.cut.as_ref().map_or(end, |cut| cut.bytes.max(end));
-    catalog.cut = Some(Cut { path: commit::active_path(config, &catalog.recovered), floor, bytes });
+    let bytes = outcome.cut.as_ref().map_or(end, |cut| cut.bytes.max(end));
+    outcome.cut = Some(Cut { path: commit::active_path(config, &outcome.recovered), floor, bytes });
 }
 
-/// The catalog's bytes: sealed segments, and the active one up to its recovered end.
-async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &Outcome) -> Result<Vec<u8>, LogError> {
-    let Some(scanned) = &catalog.recovered.scanned else { return Ok(Vec::new()) };
-    let path = config.data_dir.join(&catalog.recovered.spec.directory);
+/// The catalog's bytes from its log start on: sealed segments, and the active one up to its recovered end. Each begins where the one before
+/// ends, or what a missing one says would be forgotten; those wholly below the log start may be gone.
+async fn read_catalog<D: Disk>(disk: &D, config: &LogConfig, catalog: &mut Outcome) -> Result<Vec<u8>, LogError> {
+    let Recovered { spec, line, scanned: Some(scanned), .. } = &mut catalog.recovered else { return Ok(Vec::new()) };
+    let (path, active, log_start) = (config.data_dir.join(&spec.directory), line.segment_base, line.log_start);
     let found = directory::read(disk, &path).await.map_err(disk_error(&path))?;
-    let active = catalog.recovered.line.segment_base;
     let segments = found.map(|found| found.files.segments).unwrap_or_default();
-    let bases: Vec<i64> = segments.iter().map(|segment| segment.base_offset).filter(|base| *base < active).collect();
-    let mut bytes = Vec::new();
-    for base in &bases {
-        let path = directory::log_path(&path, *base);
-        bytes.extend(read_whole(disk, &path).await.map_err(disk_error(&path))?);
-    }
-    let log = directory::log_path(&path, active);
-    let mut part = read_whole(disk, &log).await.map_err(disk_error(&log))?;
-    part.truncate((u64::from(catalog.recovered.line.flushed) / BLOCK * BLOCK) as usize);
-    bytes.extend(part);
-    bytes.extend_from_slice(&scanned.tail);
-    let log_start = catalog.recovered.line.log_start;
-    let mut start = 0;
-    let walked = scan(&bytes, Scanner::new(0, bases.first().copied().unwrap_or(active), i32::MIN), |position, header, _| {
-        if header.last_offset() < log_start {
-            start = position as usize + header.size();
+    let sealed = segments.iter().map(|segment| segment.base_offset).filter(|base| *base < active);
+    let mut bases: Vec<i64> = sealed.chain([active]).collect();
+    bases.drain(..bases.iter().rposition(|base| *base <= log_start).unwrap_or(0));
+    let (mut bytes, mut start, mut next) = (Vec::new(), 0, Scanner::new(0, i64::MIN, i32::MIN));
+    for base in bases {
+        let expected = next.next_offset.max(log_start);
+        if base > expected {
+            let (first, last) = (expected, base - 1);
+            if !config.accept_loss {
+                return Err(LogError::MissingSegment { path, first, last });
+            }
+            tracing::warn!("the segment with the offsets {first} to {last} is missing in {}: what it says is given up", path.display());
+            if bytes.is_empty() {
+                // The next start misses nothing.
+                line.log_start = base;
+            }
         }
-    });
-    if walked.end.position < bytes.len() as u64 {
-        if !config.accept_loss {
-            return Err(LogError::Damaged { path: log, what: format!("at byte {} of the catalog, {}", walked.end.position, walked.stop) });
+        let log = directory::log_path(&path, base);
+        let mut part = read_whole(disk, &log).await.map_err(disk_error(&log))?;
+        if base == active {
+            part.truncate((u64::from(line.flushed) / BLOCK * BLOCK) as usize);
+            part.extend_from_slice(&scanned.tail);
         }
-        bytes.truncate(walked.end.position as usize);
+        let (at, from) = (bytes.len(), Scanner { position: 0, next_offset: next.next_offset.max(base), ..next });
+        let walked = scan(&part, from, |position, header, _| {
+            if header.last_offset() < log_start {
+                start = at + position as usize + header.size();
+            }
+        });
+        let end = walked.end.position as usize;
+        bytes.extend_from_slice(&part[..end]);
+        if end < part.len() {
+            if !config.accept_loss {
+                return Err(LogError::Damaged { path: log, what: format!("at byte {end}, {}", walked.stop) });
+            }
+            break;
+        }
+        next = walked.end;
     }
     // A snapshot begins at the log start. What is left before it are changes to a state that is gone.
     bytes.drain(..start);

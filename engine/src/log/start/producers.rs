@@ -2,7 +2,7 @@
 
 use super::journals::Journaled;
 use crate::{
-    batch::{ControlRecord, Header},
+    batch::{ControlRecord, Header, control_batch},
     disk::{Disk, read_whole},
     partition::directory::read_text,
     segment::{
@@ -126,21 +126,17 @@ impl Producers {
         state.transaction_first_offset = self.open.first_offset(producer_id).unwrap_or(NO_TRANSACTION);
     }
 
-    /// Ends all open transactions: they count as aborted. There are no markers for them, so each ends with its last record.
-    pub(super) fn abandon(&mut self) -> Vec<AbortedTxn> {
-        let mut abandoned = Vec::new();
-        // A reader looks at no later entry if this is not below what it asks for. Their last records may lie before the markers of others, which
-        // began before them.
-        let first_offsets = self.aborted.iter().map(|txn| txn.first_offset).chain(self.open.first_unstable());
-        let last_stable_offset = first_offsets.min().unwrap_or(-1);
-        for state in self.states.values_mut().filter(|state| state.transaction_first_offset != NO_TRANSACTION) {
-            let first_offset = std::mem::replace(&mut state.transaction_first_offset, NO_TRANSACTION);
-            let last_offset = state.batches.last().map_or(first_offset, |last| last.last_offset.max(first_offset));
-            self.open.set(state.producer_id, None);
-            self.changed.insert(state.producer_id);
-            abandoned.push(AbortedTxn { producer_id: state.producer_id, first_offset, last_offset, last_stable_offset });
-        }
-        abandoned
+    /// Aborts all open transactions, as an import does, and as their coordinator would have done in time. Returns their markers, which go
+    /// behind the log's end one after the other; their leader epoch is still to be filled in.
+    pub(super) fn abort_open(&mut self, log_end: i64) -> Vec<Vec<u8>> {
+        let open = self.states.values().filter(|state| state.transaction_first_offset != NO_TRANSACTION);
+        // As old as the data: retention takes them with it.
+        let time_ms = |state: &ProducerState| state.batches.last().map_or(state.last_timestamp, |last| last.timestamp);
+        let open: Vec<_> = open.map(|state| ((state.producer_id, state.epoch), time_ms(state))).collect();
+        let markers: Vec<_> =
+            (log_end..).zip(open).map(|(offset, (producer, time_ms))| control_batch(offset, -1, producer, false, time_ms)).collect();
+        markers.iter().for_each(|marker| self.push(&Header::read(marker).expect("just built"), marker));
+        markers
     }
 
     /// The producers that the snapshot does not tell in full, and the epochs that the checkpoint does not, for a log that

@@ -41,6 +41,8 @@ pub(super) struct Outcome {
     pub(super) producer_id: i64,
     /// Its directory came from a Kafka, in this start.
     pub(super) taken_over: bool,
+    /// Whole batches that the commit appends to it. Offsets and leader epoch are filled in then.
+    pub(super) added: Vec<u8>,
 }
 
 /// A segment to cut after the commit.
@@ -355,7 +357,7 @@ impl<D: Disk> Recovery<'_, D> {
         let (producers, epochs) = producers.into_changed(log_end, self.config.accept_loss);
         let scanned = Scanned { log_end, end_position: end as u32, tail, unmoved };
         let recovered = Recovered { spec, line, producers, epochs, scanned: Some(scanned), damage: None };
-        Ok(Outcome { recovered, cut, leftovers, epoch, producer_id, taken_over: false })
+        Ok(Outcome { recovered, cut, leftovers, epoch, producer_id, taken_over: false, added: Vec::new() })
     }
 }
 
@@ -385,5 +387,5 @@ fn untouched(spec: PartitionSpec, journaled: Journaled) -> Outcome {
     let epoch = journaled.epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or(-1);
     let producer_id = journaled.producers.iter().map(|producer| producer.producer_id).max().unwrap_or(-1);
     let recovered = Recovered { spec, line, producers: journaled.producers, epochs: journaled.epochs, scanned: None, damage: None };
-    Outcome { recovered, cut: None, leftovers: Vec::new(), epoch, producer_id, taken_over: false }
+    Outcome { recovered, cut: None, leftovers: Vec::new(), epoch, producer_id, taken_over: false, added: Vec::new() }
 }

@@ -65,9 +65,13 @@ pub async fn find_foreign<D: Disk>(disk: &D, data_dir: &Path, known: &BTreeSet<P
     Ok(foreign)
 }
 
+/// The largest position in a segment: index entries have 31 bits.
+const POSITION_MAX: u64 = i32::MAX as u64;
+
 /// Takes a directory over: bad indexes are rebuilt, the last segment is scanned from its start. Transactions that are
-/// still open are aborted: nobody here could end them, and read_committed would never see anything behind them. What follows the last
-/// valid batch there was never acknowledged by that Kafka's recovery rules either.
+/// still open are aborted: nobody here could end them, and read_committed would never see anything behind them. They get markers, which are
+/// there with the commit: only a marker holds the place of what compaction removes of them, and says to another Kafka how they ended. What
+/// follows the last valid batch there was never acknowledged by that Kafka's recovery rules either.
 pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: PartitionSpec, found: Directory) -> Result<Outcome, LogError> {
     let disk = recovery.disk;
     let path = recovery.config.data_dir.join(&spec.directory);
@@ -92,15 +96,17 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     // names may be neither.
     let flushed = if found.mark.is_some() && !found.flushed { 0 } else { scan.end.position };
     recovery.settle(&mut image, flushed, scan.end.position).await.map_err(disk_error(&log))?;
-    let abandoned = producers.abandon();
-    if !abandoned.is_empty() {
-        tracing::warn!("{}: {} open transactions count as aborted, since their coordinator is gone", path.display(), abandoned.len());
+    let markers = producers.abort_open(scan.end.next_offset);
+    if !markers.is_empty() {
+        tracing::warn!("{}: {} open transactions are aborted, since their coordinator is gone", path.display(), markers.len());
     }
-    let mut aborted: Vec<_> = producers.aborted.drain(..).chain(abandoned).collect();
-    if !aborted.is_empty() {
-        aborted.sort_by_key(|aborted| aborted.last_offset);
+    let added = markers.concat();
+    if !added.is_empty() && scan.end.position + added.len() as u64 > POSITION_MAX {
+        return Err(LogError::NoRoomForMarkers { path: log });
+    }
+    if !producers.aborted.is_empty() {
         let mut transactions = TxnIndex::default();
-        aborted.into_iter().for_each(|aborted| transactions.push(aborted));
+        producers.aborted.drain(..).for_each(|aborted| transactions.push(aborted));
         let path = path.join(file_name(base, FileKind::TxnIndex));
         write_whole(disk, &path, &transactions.encode()).await.map_err(disk_error(&path))?;
     }
@@ -108,7 +114,7 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     let log_start = first.max(kafka_log_start(disk, &recovery.config.data_dir, &spec.directory).await?);
     let leftovers = Vec::new();
     let found = Found { spec, log_start, base, log, leftovers, producers, index: OffsetIndex::new(base) };
-    Ok(Outcome { taken_over: true, ..recovery.conclude(found, image, scan).await? })
+    Ok(Outcome { taken_over: true, added, ..recovery.conclude(found, image, scan).await? })
 }
 
 fn segment_error(error: SegmentError) -> LogError {

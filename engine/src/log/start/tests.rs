@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::{
-    batch::BatchBuilder,
+    batch::{BatchBuilder, control_batch},
     disk::{
         Chunk, Open,
         sim::{Executor, SimDisk},
     },
     journal::{Item, JournalWriter},
-    log::CoreStart,
+    log::{CoreStart, Log},
     partition::directory::log_path,
-    segment::{ProducerState, SequencedBatch, encode_snapshot},
+    segment::{FileKind, NO_TRANSACTION, ProducerState, SequencedBatch, TxnIndex, encode_metadata, encode_snapshot, file_name},
 };
 use std::{collections::BTreeSet, path::PathBuf};
 use uuid::Uuid;
@@ -262,6 +262,39 @@ fn a_directory_of_a_kafka_is_found_and_taken_over() {
 }
 
 #[test]
+fn transactions_that_a_kafka_left_open_are_ended_by_the_start_that_takes_them_over() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let data = |offset: i64, producer: i64| {
+                let batch = BatchBuilder::new().at(offset, 5).producer(producer, 3, 0).transactional();
+                batch.record(1_000 + offset, Some(b"k"), Some(b"v")).build()
+            };
+            let abort = |offset: i64, producer: i64, time_ms: i64| control_batch(offset, 6, (producer, 3), false, time_ms);
+            let (dir, spec) = (Path::new("/data/t-1"), spec(1, 0));
+            let log = [data(0, 9), data(1, 8), control_batch(2, 5, (8, 3), true, 1_002), data(3, 7)].concat();
+            disk.create_dir(dir).await.expect("creates");
+            write_whole(&disk, &dir.join("partition.metadata"), encode_metadata(spec.topic_id).as_bytes()).await.expect("writes");
+            write_whole(&disk, &log_path(dir, 0), &log).await.expect("writes");
+
+            let ended = [log, abort(4, 7, 1_003), abort(5, 9, 1_000)].concat();
+            for random in 1..4 {
+                let started = start(&disk, 1, vec![spec.clone()], random).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (6, ended.clone()));
+                let producers = &started[0].partitions[1].producers;
+                assert!(producers.iter().all(|state| state.transaction_first_offset == NO_TRANSACTION), "{producers:?}");
+                let transactions = disk.peek(&dir.join(file_name(0, FileKind::TxnIndex))).expect("is there");
+                let transactions = TxnIndex::decode(&transactions).expect("is whole");
+                let aborted = transactions.entries().iter().map(|aborted| (aborted.producer_id, aborted.first_offset, aborted.last_offset));
+                assert_eq!(aborted.collect::<Vec<_>>(), [(7, 3, 4), (9, 0, 5)]);
+            }
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
 fn the_catalog_is_read_before_all_others_and_grows_with_the_commit() {
     let disk = disk();
     let program = {
@@ -287,6 +320,47 @@ fn the_catalog_is_read_before_all_others_and_grows_with_the_commit() {
         scan(started.catalog(), Scanner::new(0, 0, 0), |_, header, _| offsets.push((header.base_offset(), header.leader_epoch())));
         assert_eq!(offsets, [(0, 1), (1, 1), (2, 1)]);
     });
+}
+
+#[test]
+fn a_sealed_segment_of_the_catalog_that_is_missing_is_refused_unless_it_lies_below_the_log_start() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, Vec::new(), 1).await.expect("starts");
+            let dir = Path::new("/data/__catalog-0");
+            let segments: Vec<_> = (0..3).map(|offset| batch(offset, 1, b"a change")).collect();
+            for (base, bytes) in (0..2).zip(&segments) {
+                write_whole(&disk, &log_path(dir, base), bytes).await.expect("writes");
+            }
+            disk.open(&log_path(dir, 2), Open::Create).await.expect("creates");
+            let mut writer = writer(&disk, &started[0]).await;
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            lines[0].segment_base = 2;
+            writer.switch(&lines, &[]).await.expect("head");
+            let bytes = vec![Chunk::padded(&segments[2]).sub(0, segments[2].len())];
+            writer.frame(&[Item::Bytes { partition: PartitionId::CATALOG, segment_base: 2, position: 0, bytes }]).await.expect("frame");
+            let read = async |accept_loss| {
+                let config = LogConfig { accept_loss, ..config() };
+                Start::read(&disk, &config, 2).await.map(|read| read.catalog().to_vec())
+            };
+            assert_eq!(read(false).await.expect("is whole"), segments.concat());
+            for base in 0..2 {
+                let log = log_path(dir, base);
+                disk.remove(&log).await.expect("removes");
+                let refused = read(false).await.expect_err("it is missing");
+                assert!(matches!(refused, LogError::MissingSegment { first, last, .. } if (first, last) == (base, base)), "{refused}");
+                let others = (0..3).zip(&segments).filter(|(other, _)| *other != base).flat_map(|(_, bytes)| bytes.clone());
+                assert_eq!(read(true).await.expect("goes on"), others.collect::<Vec<_>>());
+                write_whole(&disk, &log, &segments[base as usize]).await.expect("writes");
+            }
+            writer.frame(&[Item::LogStart { partition: PartitionId::CATALOG, offset: 1 }]).await.expect("frame");
+            disk.remove(&log_path(dir, 0)).await.expect("removes");
+            assert_eq!(read(false).await.expect("it is not needed"), segments[1..].concat());
+        }
+    };
+    run(&disk, program);
 }
 
 #[test]
@@ -437,6 +511,50 @@ fn a_last_batch_that_is_not_what_was_written_is_refused_and_an_accepted_loss_cut
     }
 }
 
+/// A batch that is one block long.
+fn of_a_block(offset: i64) -> Vec<u8> {
+    let rest = BLOCK as usize - batch(offset, 1, &[1; 3_500]).len();
+    let whole = batch(offset, 1, &vec![1; 3_500 + rest]);
+    assert_eq!(whole.len() as u64, BLOCK);
+    whole
+}
+
+#[test]
+fn a_last_batch_whose_first_block_became_something_else_is_not_taken_for_the_front_of_one() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let (first, second) = (of_a_block(0), batch(1, 1, &[2; 14_000]));
+            let (whole, block) = ([&first[..], &second].concat(), BLOCK as usize);
+            let log = log_path(Path::new("/data/t-1"), 0);
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            // A run brought the second one into the segment, and the journal has its last, partial block only.
+            let floor = whole.len() / block * block;
+            writer.frame(&[entry(1, 0, &first)]).await.expect("frame");
+            writer.frame(&[entry(1, floor as u32, &whole[floor..])]).await.expect("frame");
+            write_whole(&disk, &log, &whole).await.expect("writes");
+            let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            assert_eq!(u64::from(started[0].partitions[1].line.batch_start), BLOCK, "the second one is the last that its head vouches for");
+
+            let before = disk.peek(&log).expect("is there");
+            disk.rot(&log, |bytes| {
+                bytes[block..2 * block].fill(0xa5);
+                // A length and a magic that the front of a batch may have.
+                (bytes[block + 8], bytes[block + 16]) = (0x7f, 2);
+            });
+            let started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
+            let damage = started[0].partitions[1].damage.as_ref().expect("is told");
+            assert!(damage.what.starts_with("no batch at byte 4096 "), "{}", damage.what);
+            disk.rot(&log, |bytes| *bytes = before);
+            let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (2, whole));
+        }
+    };
+    run(&disk, program);
+}
+
 #[test]
 fn a_head_takes_nothing_over_from_damaged_headers_so_that_a_restored_segment_is_whole_again() {
     let disk = disk();
@@ -455,6 +573,36 @@ fn a_head_takes_nothing_over_from_damaged_headers_so_that_a_restored_segment_is_
             disk.rot(&log, |bytes| bytes[11] ^= 2);
             let started = start(&disk, 1, vec![spec(1, 0)], 4).await.expect("starts");
             assert_eq!(image(&disk, &started, 1).await, (3, [first, second, third].concat()));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn what_an_opening_cuts_off_of_a_batch_that_never_came_whole_is_no_loss() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            let mut writer = writer(&disk, &started[0]).await;
+            let (first, second) = (batch(0, 1, &[1; 3_000]), batch(1, 1, &[2; 14_000]));
+            let (log, flushed) = (log_path(Path::new("/data/t-1"), 0), 3 * BLOCK as usize);
+            // A run has brought its first blocks, and of the rest there is no entry.
+            write_whole(&disk, &log, &[&first[..], &second].concat()[..flushed]).await.expect("writes");
+            let mut lines: Vec<_> = started[0].partitions.iter().map(|found| found.line).collect();
+            (lines[1].flushed, lines[1].batch_start) = (flushed as u32, first.len() as u32);
+            writer.switch(&lines, &[]).await.expect("head");
+
+            let mut started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+            let opened = Log::open(disk.clone(), started.remove(0)).await.expect("opens");
+            opened.ready(&[PartitionId(1)]).await.expect("is whole");
+            drop(opened);
+            assert_eq!(disk.peek(&log).map(|bytes| bytes.len() as u64), Some(BLOCK), "it is cut below the line's flushed end");
+
+            let started = accept(&disk, vec![spec(1, 0)], 3).await.expect("starts");
+            assert_eq!(image(&disk, &started, 1).await, (1, first));
+            assert!(kept(&disk).is_empty(), "nothing was lost");
         }
     };
     run(&disk, program);
@@ -488,10 +636,63 @@ fn a_superblock_that_is_gone_is_refused_once_there_is_data() {
             started.add_to_catalog(&batch(0, 0, b"topic a"));
             started.finish(1, Vec::new(), 0).await.expect("starts");
             disk.remove(&superblock_path(Path::new("/data/journal"))).await.expect("removes");
-            assert!(matches!(Start::read(&disk, &config(), 2).await, Err(LogError::Missing { .. })));
+            assert!(matches!(Start::read(&disk, &config(), 2).await, Err(LogError::NoSuperblock { .. })));
         }
     };
     run(&disk, program);
+}
+
+#[test]
+fn without_a_superblock_nothing_that_holds_data_is_removed_although_no_catalog_knows_it() {
+    let disk = disk();
+    let program = {
+        let disk = disk.clone();
+        async move {
+            let started = start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+            // As behind a full disk: all that there is of the catalog is in the journal, and its segment has no bytes.
+            let mut writer = writer(&disk, &started[0]).await;
+            writer.frame(&[entry(0, 0, &batch(0, 1, b"topic"))]).await.expect("frame");
+            let acked = batch(0, 1, b"acked");
+            write_whole(&disk, &log_path(Path::new("/data/t-1"), 0), &acked).await.expect("writes");
+            disk.rot(&superblock_path(Path::new("/data/journal")), |bytes| bytes.fill(0xa5));
+            let refused = start(&disk, 1, Vec::new(), 2).await.expect_err("it is not the first start");
+            assert!(matches!(&refused, LogError::NoSuperblock { data, .. } if data == Path::new("/data/t-1")), "{refused}");
+            assert_eq!(disk.peek(&log_path(Path::new("/data/t-1"), 0)).as_ref(), Some(&acked));
+
+            accept(&disk, Vec::new(), 3).await.expect("starts");
+            let names = disk.names(Path::new("/data"));
+            let stray = names.iter().find(|name| name.starts_with("t-1.") && name.ends_with("-stray")).expect("is kept");
+            assert_eq!(disk.peek(&log_path(&Path::new("/data").join(stray), 0)), Some(acked));
+        }
+    };
+    run(&disk, program);
+}
+
+#[test]
+fn a_slot_of_the_superblock_that_rots_or_cannot_be_read_takes_no_start_back() {
+    for (slot, is_readable) in [(0, true), (1, true), (0, false), (1, false)] {
+        let disk = disk();
+        let program = {
+            let disk = disk.clone();
+            async move {
+                start(&disk, 1, vec![spec(1, 0)], 1).await.expect("starts");
+                let started = start(&disk, 1, vec![spec(1, 0)], 2).await.expect("starts");
+                let acked = batch(0, started[0].leader_epoch, b"acked");
+                let mut writer = writer(&disk, &started[0]).await;
+                writer.frame(&[entry(1, 0, &acked)]).await.expect("frame");
+                let path = superblock_path(Path::new("/data/journal"));
+                if is_readable {
+                    disk.rot(&path, |bytes| bytes[slot * BLOCK as usize + 40] ^= 1);
+                } else {
+                    disk.set_unreadable(&path, slot as u64);
+                }
+                let started = start(&disk, 1, vec![spec(1, 0)], 3).await.expect("starts");
+                assert_eq!(image(&disk, &started, 1).await, (1, acked), "slot {slot}");
+                assert_eq!((started[0].leader_epoch, started[0].journal.start), (3, 3), "slot {slot}");
+            }
+        };
+        run(&disk, program);
+    }
 }
 
 #[test]

@@ -50,21 +50,27 @@ impl<'a> Told<'a> {
         if self.is_lines(base) { u64::from(self.line.batch_start) } else { 0 }
     }
 
-    /// What [`vouched`] says of a segment.
-    pub(super) fn vouched(&self, base: i64) -> u64 {
-        let flushed = if self.is_lines(base) { self.line.flushed } else { 0 };
-        vouched(flushed, self.entries(base).into_iter().map(Entry::extent))
+    /// Up to here the line alone vouches for its segment. Without entries a batch that is not wholly flushed was not acked, and its
+    /// rest never comes: an opening cuts it off, and no head need say so before.
+    fn line_end(&self) -> u32 {
+        if self.journaled.entries.is_empty() { self.line.batch_start } else { self.line.flushed }
     }
 
-    /// Up to here the bytes of the line's segment are those of acked batches, the last one maybe in part: what was flushed, what the
-    /// head carries behind that without a gap, and nothing that an entry has changed since. No run writes there before such an entry is
-    /// durable. 0 in a segment that the head does not know.
+    /// What [`vouched`] says of a segment.
+    pub(super) fn vouched(&self, base: i64) -> u64 {
+        let line_end = if self.is_lines(base) { self.line_end() } else { 0 };
+        vouched(line_end, self.entries(base).into_iter().map(Entry::extent))
+    }
+
+    /// Up to here the bytes of the line's segment are those of acked batches, the last one maybe in part: what the line vouches for, what
+    /// the head carries behind that without a gap, and nothing that an entry has changed since. No run writes there before such an entry
+    /// is durable. 0 in a segment that the head does not know.
     pub(super) fn covered(&self, base: i64) -> u64 {
         if !self.is_lines(base) {
             return 0;
         }
         let entries = self.entries(base);
-        let carried = entries.iter().filter(|entry| entry.in_head).fold(self.line.flushed, |end, entry| match entry.position <= end {
+        let carried = entries.iter().filter(|entry| entry.in_head).fold(self.line_end(), |end, entry| match entry.position <= end {
             true => end.max(entry.position + entry.bytes.len() as u32),
             false => end,
         });
@@ -78,5 +84,22 @@ impl<'a> Told<'a> {
             return 0;
         }
         u64::from(self.entries(base).iter().map(|entry| entry.position).fold(self.line.flushed, u32::min))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_entries_a_line_vouches_for_whole_batches_only() {
+        let partition = PartitionId(1);
+        let line = Line { partition, segment_base: 0, flushed: 12_288, batch_start: 3_000, index_end: 0, log_start: 0 };
+        let mut journaled = Journaled { line: Some(line), ..Journaled::default() };
+        let told = Told::of(partition, &journaled);
+        assert_eq!((told.covered(0), told.vouched(0)), (3_000, 3_000));
+        journaled.entries.push(Entry { partition, segment_base: 0, position: 12_288, bytes: vec![1; 500], in_head: true });
+        let told = Told::of(partition, &journaled);
+        assert_eq!((told.covered(0), told.vouched(0)), (12_788, 12_788), "the rest is carried");
     }
 }

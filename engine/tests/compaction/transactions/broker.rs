@@ -1,5 +1,5 @@
 //! A Kafka's directory that a start takes over: the broker appends to it, cleans it, serves it and crashes. Transactions that were open
-//! count as aborted from then on, with a marker (an import has written one) or without (the directory was copied by hand).
+//! are aborted: by an import, or by that start (the directory was copied by hand).
 
 use super::{
     Counts,
@@ -104,11 +104,13 @@ fn kafka(random: &mut SmallRng, disk: &SimDisk) -> Result<Kafka, String> {
         kafka.abort_open();
     } else {
         kafka.counts.open_at_takeover += u64::from(kafka.has_open());
-        kafka.give_up_open();
     }
     let mut files = kafka.files(0, random.random_ratio(3, 4));
     if is_imported {
         files.push((MARK_FILE.to_owned(), import_mark().into_bytes()));
+    } else {
+        // The first start will.
+        kafka.give_up_open();
     }
     let to = disk.clone();
     let written = Executor::new(disk, random.random()).block_on(async move {

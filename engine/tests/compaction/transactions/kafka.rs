@@ -153,26 +153,29 @@ impl Kafka {
     /// Appends the marker that ends a producer's transaction, or one of which there is no record here.
     pub fn end(&mut self, producer: i64, commit: bool) {
         let raised = i16::from(self.raises_epochs);
-        self.mark(producer, commit, raised);
+        self.mark(producer, commit, raised, self.now_ms);
     }
 
     /// Ends all transactions as an import does: with markers of their own epochs.
     pub fn abort_open(&mut self) {
         let open: Vec<i64> = self.open.keys().copied().collect();
-        open.into_iter().for_each(|producer| self.mark(producer, false, 0));
+        open.into_iter().for_each(|producer| self.mark(producer, false, 0, self.now_ms));
     }
 
-    /// From now on open transactions count as aborted, as they do when a directory is taken over.
+    /// Ends all transactions as a start does that takes the directory over: with markers of their own epochs, of the time of their last
+    /// batches.
     pub fn give_up_open(&mut self) {
-        for open in self.open.values() {
-            self.written.fates[open.number] = Fate::Aborted;
+        let open: Vec<i64> = self.open.keys().copied().collect();
+        for producer in open {
+            let time_ms = self.producers[&producer].batches.last().map_or(-1, |last| last.timestamp);
+            self.mark(producer, false, 0, time_ms);
         }
     }
 
-    fn mark(&mut self, producer: i64, commit: bool, raised: i16) {
+    fn mark(&mut self, producer: i64, commit: bool, raised: i16, time_ms: i64) {
         let offset = self.next_offset;
         let epoch = self.producers.get(&producer).map_or(0, |state| state.epoch + raised);
-        let bytes = control_batch(offset, 0, (producer, epoch), commit, self.now_ms);
+        let bytes = control_batch(offset, 0, (producer, epoch), commit, time_ms);
         let open = self.open.remove(&producer);
         let number = open.as_ref().map_or(self.written.fates.len(), |open| open.number);
         if open.is_none() {
@@ -180,7 +183,7 @@ impl Kafka {
             self.counts.empty_transactions += 1;
         }
         self.written.fates[number] = if commit { Fate::Committed } else { Fate::Aborted };
-        let control = Record { key: vec![0, 0, 0, u8::from(commit)], value: Some(vec![0; 6]), timestamp: self.now_ms };
+        let control = Record { key: vec![0, 0, 0, u8::from(commit)], value: Some(vec![0; 6]), timestamp: time_ms };
         let batch = Batch { producer: (producer, epoch, -1), marker: Some(commit), transaction: Some(number), records: vec![control] };
         self.append(&bytes, batch);
         let Some(open) = open else { return };

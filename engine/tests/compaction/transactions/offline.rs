@@ -9,7 +9,7 @@ use super::{
 use crate::history::ID;
 use engine::{
     batch::{Scanner, scan},
-    compaction::{CleanError, Job, LastRecord, Progress, Source, discard, plan},
+    compaction::{CleanError, Job, KEPT_BYTES_MAX, LastRecord, Progress, Source, discard, plan},
     disk::{
         sim::{Executor, SimDisk},
         write_whole,
@@ -300,8 +300,10 @@ impl Run {
             producers: self.producers.clone(),
             segment_bytes: self.segment_bytes,
             delete_retention_ms: self.delete_retention_ms,
+            overdue_ms: None,
             now_ms: self.now_ms,
             keys_max: self.keys_max,
+            kept_bytes_max: KEPT_BYTES_MAX,
             secret: self.secret,
             progress: Progress::default(),
         })

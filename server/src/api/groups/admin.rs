@@ -103,10 +103,13 @@ pub async fn list_groups(core: &Rc<Core>, _: &RequestContext, request: ListGroup
 }
 
 /// DeleteGroups, version 0 to 2: durable when it's answered.
-pub async fn delete_groups(core: &Rc<Core>, _: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub async fn delete_groups(core: &Rc<Core>, context: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for group in request.groups_names {
         let deleted = coordinator::delete_group(core, group.0.as_str()).await;
+        if deleted.is_ok() {
+            context.asker().has_deleted_group(group.0.as_str());
+        }
         results.push(DeletableGroupResult::default().with_group_id(group).with_error_code(code_of(&deleted)));
     }
     DeleteGroupsResponse::default().with_results(results)

@@ -17,32 +17,36 @@ impl Group {
             .filter(|at| *at != i64::MAX)
     }
 
-    /// Lets the time pass until `now`.
-    pub fn tick(&mut self, now: Now) {
+    /// Lets the time pass until `now`. Returns the members whose sessions have ended by that: they are out.
+    pub fn tick(&mut self, now: Now) -> Vec<String> {
         let due = |at: i64| at <= now.steady_ms;
         let announced = self.pending.len();
         self.pending.retain(|_, lapses| !due(*lapses));
         if self.pending.len() < announced && self.state == State::PreparingRebalance {
             self.rebalance_or_complete(now);
         }
-        self.end_sessions(now);
+        let silent = self.end_sessions(now);
         if let Some(timer) = self.joining.filter(|timer| due(timer.at)) {
             self.join_timer_fired(now, timer);
         }
         if self.sync_deadline.is_some_and(due) {
             self.sync_timer_fired(now);
         }
+        silent
     }
 
-    fn end_sessions(&mut self, now: Now) {
+    fn end_sessions(&mut self, now: Now) -> Vec<String> {
         // A removal may end the rebalance, and others get a new session by that: look again at each.
         let silent: Vec<String> =
             self.members.values().filter(|member| member.session_ends <= now.steady_ms).map(|member| member.id.clone()).collect();
+        let mut out = Vec::new();
         for id in silent {
             if self.members.get(&id).is_some_and(|member| member.session_ends <= now.steady_ms) {
                 self.remove(now, &id);
+                out.push(id);
             }
         }
+        out
     }
 
     /// Members that took part in the join but never asked for their assignment are out.

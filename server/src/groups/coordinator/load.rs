@@ -167,6 +167,7 @@ fn ready(core: &Rc<Core>, index: ShardIndex, replay: Replay) {
 
 impl Entry {
     pub(super) fn of(group: Group) -> Entry {
-        Entry { group, offsets: Offsets::default(), gate: None, wake_at: None, metadata_bytes: 0 }
+        let told_generation = group.generation();
+        Entry { group, offsets: Offsets::default(), gate: None, wake_at: None, told_generation, metadata_bytes: 0 }
     }
 }

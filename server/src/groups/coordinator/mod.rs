@@ -91,6 +91,8 @@ struct Entry {
     /// The last offset that was appended for it.
     gate: Option<i64>,
     wake_at: Option<i64>,
+    /// The generation that the log has told of, or that was loaded.
+    told_generation: i32,
     metadata_bytes: usize,
 }
 
@@ -257,6 +259,7 @@ fn settle(core: &Rc<Core>, index: ShardIndex, name: &str) {
         }
     }
     let Some(entry) = shard.groups.get_mut(name) else { return };
+    entry.tell_of_generation(name);
     let bytes = entry.group.metadata_bytes();
     coordinator.metadata_bytes.set(coordinator.metadata_bytes.get() + bytes - entry.metadata_bytes);
     entry.metadata_bytes = bytes;
@@ -265,6 +268,21 @@ fn settle(core: &Rc<Core>, index: ShardIndex, name: &str) {
         return;
     }
     timers::look_ahead(coordinator, index, name, entry);
+}
+
+impl Entry {
+    /// A rebalance whose joins are complete is told in the log, once.
+    fn tell_of_generation(&mut self, name: &str) {
+        let generation = self.group.generation();
+        if std::mem::replace(&mut self.told_generation, generation) == generation {
+            return;
+        }
+        match self.group.size() {
+            0 => tracing::info!("group {name:?} has no members in generation {generation}"),
+            1 => tracing::info!("group {name:?} has 1 member in generation {generation}"),
+            members => tracing::info!("group {name:?} has {members} members in generation {generation}"),
+        }
+    }
 }
 
 /// Waits for what an answer rests on.

@@ -7,6 +7,9 @@ use std::{rc::Rc, time::Duration};
 /// Groups that are looked at before others get their turn.
 const GROUPS_PER_TURN: usize = 64;
 
+/// Members that the log names, of those that a group loses at once.
+const NAMED_MAX: usize = 5;
+
 /// Notes when a group has to be looked at. A deadline that moves later is noticed when the earlier one comes: heartbeats,
 /// which do only that, cost nothing here.
 pub(super) fn look_ahead(coordinator: &Coordinator, shard: ShardIndex, name: &str, entry: &mut Entry) {
@@ -56,9 +59,18 @@ fn fire(core: &Rc<Core>) -> Option<Duration> {
                 continue;
             }
             entry.wake_at = None;
-            entry.group.tick(now);
+            tell_of_silent(&name, &entry.group.tick(now));
         }
         settle(core, shard, &name);
     }
     Some(Duration::from_millis(1))
+}
+
+fn tell_of_silent(group: &str, silent: &[String]) {
+    if silent.is_empty() {
+        return;
+    }
+    let named = &silent[..silent.len().min(NAMED_MAX)];
+    let more = if named.len() < silent.len() { " and others" } else { "" };
+    tracing::info!("group {group:?} has lost {} of its members, of which nothing was heard in time: {named:?}{more}", silent.len());
 }

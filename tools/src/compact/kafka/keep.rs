@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::{Context, Result};
 use engine::{
-    compaction::{CleanError, Group, Job, KEY_BYTES, Progress, Source, discard, plan},
+    compaction::{CleanError, Group, Job, KEPT_BYTES_MAX, KEY_BYTES, Progress, Source, discard, plan},
     disk::Disk,
     log::KeepEvent,
     partition::{PartitionConfig, directory::log_path},
@@ -180,8 +180,10 @@ impl<D: Disk> Keeping<'_, D> {
             producers: log.producers.clone(),
             segment_bytes: self.config.segment_bytes,
             delete_retention_ms: self.config.delete_retention_ms,
+            overdue_ms: None,
             now_ms: self.now_ms,
             keys_max: KEYS_BYTES_MAX / KEY_BYTES,
+            kept_bytes_max: KEPT_BYTES_MAX,
             secret: (rand::random(), rand::random()),
             progress: Progress::default(),
         }

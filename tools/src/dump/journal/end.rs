@@ -13,8 +13,9 @@ use engine::{
 pub(super) fn end(file: &mut BytesAt, from: u64, base_offset: i64, vouched: u64) -> Result<u64> {
     let mut scanner = Scanner::new(from, base_offset, i32::MIN);
     loop {
+        let begun = scanner.position;
         let stop = scan(file, &mut scanner)?;
-        if !is_damaged(file, scanner.position, stop, vouched)? {
+        if !is_damaged(file, &scanner, begun, stop, base_offset, vouched)? {
             return Ok(scanner.position);
         }
         match behind(file, scanner.position, stop, base_offset)?.filter(|next| *next < vouched) {
@@ -39,9 +40,9 @@ fn scan(file: &mut BytesAt, scanner: &mut Scanner) -> Result<Stop> {
     }
 }
 
-/// True if what is at `position`, where a scan stopped, is no batch whose rest never came.
-fn is_damaged(file: &mut BytesAt, position: u64, stop: Stop, vouched: u64) -> Result<bool> {
-    Ok(match ended(position, stop, vouched, file.size()) {
+/// True if what is where a scan from `begun` on stopped is no batch whose rest never came.
+fn is_damaged(file: &mut BytesAt, stopped: &Scanner, begun: u64, stop: Stop, base_offset: i64, vouched: u64) -> Result<bool> {
+    Ok(match ended(stopped.position, stop, vouched, file.size()) {
         Ended::Whole => false,
         Ended::Damaged => true,
         Ended::Unless(range) => {
@@ -50,9 +51,30 @@ fn is_damaged(file: &mut BytesAt, position: u64, stop: Stop, vouched: u64) -> Re
             if Header::read(file.at(range.start, HEADER_BYTES)?).is_none_or(|header| header.size() <= length) {
                 return Ok(true);
             }
-            file.at(range.start, length)?.get(..length).is_none_or(|bytes| !is_front(bytes))
+            let expected = match stopped.position > begun {
+                true => Some(stopped.next_offset),
+                false => next_offset(file, begun, base_offset)?,
+            };
+            let bytes = file.at(range.start, length)?.get(..length);
+            bytes.zip(expected).is_none_or(|(bytes, expected)| !is_front(bytes, expected))
         }
     })
+}
+
+/// The offset that comes next at `position`, where a batch begins: only those before it say so. `None` if their headers don't lead
+/// there.
+fn next_offset(file: &mut BytesAt, position: u64, base_offset: i64) -> Result<Option<i64>> {
+    let (mut scanner, mut needed) = (Scanner::new(0, base_offset, i32::MIN), 0);
+    while scanner.position < position {
+        let left = file.size().saturating_sub(scanner.position);
+        let window = file.at(scanner.position, needed)?;
+        match scanner.step_header(window, left) {
+            Step::Batch(_) => needed = 0,
+            Step::Need(bytes) => needed = bytes,
+            Step::Stop(_) => return Ok(None),
+        }
+    }
+    Ok((scanner.position == position).then_some(scanner.next_offset))
 }
 
 /// The next whole batch at or behind damage.

@@ -10,7 +10,7 @@ mod walk;
 
 pub(crate) use direct::{Chunk, Direct};
 pub use file::BytesAt;
-pub(crate) use pace::beside_a_broker;
+pub(crate) use pace::{beside_a_broker, may_yield};
 pub(crate) use resync::{is_valid, resync};
 pub(crate) use seek::{can_be_skipped, start};
 pub(crate) use walk::{Batch, End, Seen, Tail, walk};

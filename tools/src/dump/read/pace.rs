@@ -16,10 +16,19 @@ const SMALL_BYTES: usize = 64 << 10;
 /// Whether a broker runs on what this process reads.
 static BESIDE_A_BROKER: AtomicBool = AtomicBool::new(false);
 
+/// Whether the priority may be lowered.
+static MAY_YIELD: AtomicBool = AtomicBool::new(false);
+
+/// From now on whoever reads beside a running broker has the lowest priority. It can't be taken back, and goes on to what is started
+/// later: that is a program's to decide, and not a library's, whose caller may have more to do.
+pub(crate) fn may_yield() {
+    MAY_YIELD.store(true, Ordering::Relaxed);
+}
+
 /// What is opened from now on is read beside a running broker, or is not.
 pub(crate) fn beside_a_broker(is_live: bool) {
     BESIDE_A_BROKER.store(is_live, Ordering::Relaxed);
-    if is_live {
+    if is_live && MAY_YIELD.load(Ordering::Relaxed) {
         // Of this thread and those that it starts; it may be the lowest already.
         let _ = rustix::process::setpriority_process(None, NICE);
     }

@@ -185,7 +185,8 @@ fn everybody_leaving_during_the_initial_delay_leaves_it_empty() {
 fn a_late_tick_is_as_good_as_a_punctual_one() {
     let (mut desk, _) = Desk::stable(3);
     desk.now = 1_000_000;
-    desk.group.tick(desk.now());
+    let silent = desk.group.tick(desk.now());
+    assert_eq!(silent.len(), 3, "{silent:?}");
     desk.settle();
     desk.pass(60_000);
     assert_eq!((desk.group.state(), desk.group.size()), (State::Empty, 0));
