@@ -1,5 +1,7 @@
 //! Claims about a whole round, on the simulated disk.
 
+#![allow(clippy::disallowed_types, reason = "proptest's strategies")]
+
 use super::*;
 use crate::{
     batch::{BatchBuilder, Codec, Header, Kept, Records, Scanner, control_batch, payload, scan, with_records, without_records},
