@@ -9,7 +9,7 @@ use super::{
     dirty::{Dirty, Parts},
     filter::{Filter, Outcome, stays_empty},
     job::{CleanError, Cleaned, Group, Job},
-    key_map::{KeyMap, Put},
+    key_map::KeyMap,
     plan,
     source::{Batches, Source},
     transactions::Transactions,
@@ -19,6 +19,7 @@ use crate::{
     batch::{DECOMPRESSED_BYTES_MAX, Header, Records, payload},
     disk::{Disk, is_full},
 };
+use futures_util::join;
 use std::collections::BTreeMap;
 
 /// What waits in the scratch directory is at most so many times what may wait in memory: a round is to have room where others need it, too.
@@ -40,14 +41,22 @@ pub(super) struct Ready {
     pub counted: Cleaned,
 }
 
-/// What came of a segment.
-enum Seen {
+/// What came of a segment, or of a group.
+enum Found<T> {
     /// The log can't be read backward.
     Unfit,
     /// Its keys are known, and what stays of it is not.
     Keys,
     /// What stays of it.
-    Kept(Kept),
+    Made(T),
+}
+
+/// What stays of a group, which is to be written if it is not all of it.
+struct Made {
+    ready: Ready,
+    /// From its last segment to its first.
+    kept: Vec<Kept>,
+    base: i64,
 }
 
 /// What stays of a segment: whole batches, one after the other.
@@ -77,18 +86,17 @@ impl Candidate {
 struct Candidates {
     batches: Vec<Candidate>,
     bytes: Vec<u8>,
-    /// Where those of their keys are that nothing that comes later has.
-    places: Vec<usize>,
     bytes_max: u64,
 }
 
 impl Candidates {
     fn new(bytes_max: u64) -> Candidates {
-        Candidates { batches: Vec::new(), bytes: Vec::new(), places: Vec::new(), bytes_max }
+        Candidates { batches: Vec::new(), bytes: Vec::new(), bytes_max }
     }
 
-    fn is_too_much(&self) -> bool {
-        let beside = self.batches.len() * size_of::<Candidate>() + self.places.len() * size_of::<usize>();
+    /// With so many keys, the offsets of which are remembered, too.
+    fn is_too_much(&self, keys: usize) -> bool {
+        let beside = self.batches.len() * size_of::<Candidate>() + keys * size_of::<i64>();
         (self.bytes.len() + beside) as u64 > self.bytes_max
     }
 
@@ -155,19 +163,28 @@ pub(super) async fn read<D: Disk>(job: &Job, disk: &D) -> Result<Option<Backward
         has_room: true,
         read: 0,
     };
-    let (mut rest, mut end) = (&job.segments[..], job.end);
+    let (mut rest, mut end, mut made) = (&job.segments[..], job.end, None);
     for count in plan::groups(&job.sizes(), job.end, job.segment_bytes).into_iter().rev() {
         if end <= job.first_dirty {
             break;
         }
         let (others, group) = rest.split_at(rest.len() - count);
-        if !reading.group(group, end).await? {
-            job.progress.take_back(reading.read);
-            forget(job, disk, &mut reading.ready).await?;
-            return Ok(None);
+        // What stays of a group is written while the next one is read.
+        let (read, written) = join!(reading.group(group, end), write(job, disk, made.take()));
+        reading.is_ready(written).await?;
+        match read? {
+            Found::Unfit => {
+                job.progress.take_back(reading.read);
+                forget(job, disk, &mut reading.ready).await?;
+                return Ok(None);
+            }
+            Found::Keys => {}
+            Found::Made(of_it) => made = reading.takes(of_it),
         }
         (rest, end) = (others, group[0].base_offset);
     }
+    let written = write(job, disk, made).await;
+    reading.is_ready(written).await?;
     let dirty =
         Dirty { keys: reading.keys, is_regular: true, is_plain: true, parts: reading.parts, end_offset: job.end, is_partial: false };
     Ok(Some(Backward { dirty, ready: reading.ready }))
@@ -181,35 +198,89 @@ pub(super) async fn forget<D: Disk>(job: &Job, disk: &D, ready: &mut BTreeMap<i6
     job.begin_scratch(disk).await
 }
 
+/// Writes what stays of a group into the scratch directory.
+async fn write<D: Disk>(job: &Job, disk: &D, made: Option<Made>) -> Option<(Made, Result<(), CleanError>)> {
+    let made = made?;
+    let work = async {
+        if made.ready.group.is_none() {
+            return Ok(());
+        }
+        let mut writer = Writer::create(disk, &job.scratch, made.base, job.progress.pace()).await?;
+        for Kept { batches, .. } in made.kept.iter().rev() {
+            let mut rest = &batches[..];
+            while let Some(header) = Header::read(rest) {
+                let (batch, others) = rest.split_at(header.size());
+                writer.push(&header, batch).await?;
+                rest = others;
+            }
+        }
+        writer.finish(&[]).await.map(drop)
+    };
+    let written = work.await;
+    Some((made, written))
+}
+
 impl<D: Disk> Reading<'_, D> {
-    /// Reads the segments of a group, which ends at `end`, from the last to the first, and writes what stays of it. False if the log has to
-    /// be read forward.
-    async fn group(&mut self, group: &[Source], end: i64) -> Result<bool, CleanError> {
+    /// Reads the segments of a group, which ends at `end`, from the last to the first.
+    async fn group(&mut self, group: &[Source], end: i64) -> Result<Found<Made>, CleanError> {
         let first_dirty = self.job.first_dirty;
         let mut keeps = self.has_room && group[0].base_offset >= first_dirty;
-        let (mut kept, mut kept_bytes, mut counted, mut end) = (Vec::new(), 0, Cleaned::default(), end);
+        let (mut kept, mut bytes, mut counted, mut end) = (Vec::new(), 0, Cleaned::default(), end);
         for segment in group.iter().rev() {
             if end <= first_dirty {
                 break;
             }
-            let candidates = keeps.then(|| Candidates::new(self.job.kept_bytes_max.saturating_sub(kept_bytes)));
+            let candidates = keeps.then(|| Candidates::new(self.job.kept_bytes_max.saturating_sub(bytes)));
             match self.segment(segment, end, candidates, &mut counted).await? {
-                Seen::Unfit => return Ok(false),
-                Seen::Keys => {
+                Found::Unfit => return Ok(Found::Unfit),
+                Found::Keys => {
                     keeps = false;
                     kept.clear();
                 }
-                Seen::Kept(of_it) => {
-                    kept_bytes += of_it.batches.len() as u64;
+                Found::Made(of_it) => {
+                    bytes += of_it.batches.len() as u64;
                     kept.push(of_it);
                 }
             }
             end = segment.base_offset;
         }
-        if keeps {
-            self.finish(group, kept, counted).await?;
+        if !keeps {
+            return Ok(Found::Keys);
         }
-        Ok(true)
+        let bytes_before: u64 = group.iter().map(|segment| segment.bytes).sum();
+        let is_same = group.len() == 1 && kept.iter().all(|kept| !kept.is_changed);
+        let bases = group.iter().map(|segment| segment.base_offset).collect();
+        let ready = Ready {
+            group: (!is_same).then_some(Group { bases, bytes_before, bytes, has_transactions: false }),
+            counted: Cleaned { bytes: (bytes_before, bytes), read_once: bytes_before, ..counted },
+        };
+        Ok(Found::Made(Made { ready, kept, base: group[0].base_offset }))
+    }
+
+    /// What may be written, if there is room for it.
+    fn takes(&mut self, made: Made) -> Option<Made> {
+        let bytes = made.ready.group.as_ref().map_or(0, |group| group.bytes);
+        self.has_room &= self.written + bytes <= self.job.kept_bytes_max.saturating_mul(WRITTEN_TIMES);
+        self.written += if self.has_room { bytes } else { 0 };
+        self.has_room.then_some(made)
+    }
+
+    /// A group waits in the scratch directory, or could not be written.
+    async fn is_ready(&mut self, written: Option<(Made, Result<(), CleanError>)>) -> Result<(), CleanError> {
+        match written {
+            // What is free may still be enough for one group at a time.
+            Some((_, Err(CleanError::Disk { source, .. }))) if is_full(&source) => {
+                self.has_room = false;
+                forget(self.job, self.disk, &mut self.ready).await
+            }
+            Some((made, written)) => {
+                written?;
+                self.job.progress.add(made.ready.counted.read_once as usize);
+                self.ready.insert(made.base, made.ready);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads a segment, which ends at `end`, and notes its keys.
@@ -219,30 +290,35 @@ impl<D: Disk> Reading<'_, D> {
         end: i64,
         mut candidates: Option<Candidates>,
         counted: &mut Cleaned,
-    ) -> Result<Seen, CleanError> {
+    ) -> Result<Found<Kept>, CleanError> {
         let (job, mut parts) = (self.job, Parts::of(segment));
         let mut source = Batches::open(self.disk, &job.directory, segment, Vec::new(), &job.progress).await?;
+        if candidates.is_some() {
+            self.keys.begin_part();
+        }
         while let Some(header) = source.next().await? {
             job.progress.add(header.size());
             self.read += header.size();
             parts.push(source.position, &header);
             if header.is_transactional() || header.is_control() {
-                return Ok(Seen::Unfit);
+                return Ok(Found::Unfit);
             }
             if header.last_offset() < job.first_dirty {
                 continue;
             }
             let position = source.position;
             let noted = self.note((position, &header), source.batch(&header).await?, end, candidates.as_mut());
-            let Some(superseded) = noted.map_err(|what| source.corrupt(position, what))? else { return Ok(Seen::Unfit) };
+            let Some(superseded) = noted.map_err(|what| source.corrupt(position, what))? else { return Ok(Found::Unfit) };
             counted.records.0 += header.record_count().max(0) as u64;
             counted.gone.superseded += superseded;
-            candidates = candidates.filter(|candidates| !candidates.is_too_much());
+            if candidates.as_ref().is_some_and(|candidates| candidates.is_too_much(self.keys.new_keys())) {
+                candidates = None;
+                self.keys.forget_part();
+            }
         }
         self.parts.insert(segment.base_offset, parts);
-        let Some(candidates) = candidates else { return Ok(Seen::Keys) };
-        let mut live: Vec<i64> = candidates.places.iter().map(|place| self.keys.offset_at(*place)).collect();
-        live.sort_unstable();
+        let Some(candidates) = candidates else { return Ok(Found::Keys) };
+        let live = self.keys.end_part();
         let filter = Filter {
             keys: &self.keys,
             live: &live,
@@ -257,7 +333,7 @@ impl<D: Disk> Reading<'_, D> {
         };
         let mut kept = candidates.judge(&filter, counted).map_err(|(position, what)| source.corrupt(position, what))?;
         kept.is_changed |= kept.batches.len() as u64 != segment.bytes;
-        Ok(Seen::Kept(kept))
+        Ok(Found::Made(kept))
     }
 
     /// Notes the keys of a batch of a segment that ends at `end`. Returns how many of its records are superseded already; `None` if the log
@@ -288,15 +364,12 @@ impl<D: Disk> Reading<'_, D> {
             if offset < self.job.first_dirty {
                 continue;
             }
-            let put = self.keys.put_of_part(key, offset, end);
-            if put == Put::Superseded {
+            if !self.keys.put_of_part(key, offset, end) {
                 continue;
             }
             stay += 1;
-            let Some(candidates) = &mut candidates else { continue };
-            candidates.bytes.extend_from_slice(bytes);
-            if let Put::New(place) = put {
-                candidates.places.push(place);
+            if let Some(candidates) = &mut candidates {
+                candidates.bytes.extend_from_slice(bytes);
             }
         }
         let stays = stay > 0 || count == 0 || stays_empty(header, &self.job.producers, self.job.end);
@@ -309,50 +382,5 @@ impl<D: Disk> Reading<'_, D> {
             candidates.batches.push(Candidate { header: *header, position, bytes, records: stay });
         }
         Ok(Some((count - stay) as u64))
-    }
-
-    /// Writes what stays of a group, which came from its last segment to its first.
-    async fn finish(&mut self, group: &[Source], kept: Vec<Kept>, counted: Cleaned) -> Result<(), CleanError> {
-        let base = group[0].base_offset;
-        let bytes_before: u64 = group.iter().map(|segment| segment.bytes).sum();
-        let bytes: u64 = kept.iter().map(|kept| kept.batches.len() as u64).sum();
-        let is_same = group.len() == 1 && kept.iter().all(|kept| !kept.is_changed);
-        let group = if is_same {
-            None
-        } else {
-            if self.written + bytes > self.job.kept_bytes_max.saturating_mul(WRITTEN_TIMES) {
-                self.has_room = false;
-                return Ok(());
-            }
-            match self.write(base, &kept).await {
-                // What is free may still be enough for one group at a time.
-                Err(CleanError::Disk { source, .. }) if is_full(&source) => {
-                    self.has_room = false;
-                    return forget(self.job, self.disk, &mut self.ready).await;
-                }
-                written => written?,
-            }
-            self.written += bytes;
-            let bases = group.iter().map(|segment| segment.base_offset).collect();
-            Some(Group { bases, bytes_before, bytes, has_transactions: false })
-        };
-        let counted = Cleaned { bytes: (bytes_before, bytes), read_once: bytes_before, ..counted };
-        self.job.progress.add(bytes_before as usize);
-        self.ready.insert(base, Ready { group, counted });
-        Ok(())
-    }
-
-    /// Writes a new segment of what stays, which came from the last to the first.
-    async fn write(&self, base: i64, kept: &[Kept]) -> Result<(), CleanError> {
-        let mut writer = Writer::create(self.disk, &self.job.scratch, base, self.job.progress.pace()).await?;
-        for Kept { batches, .. } in kept.iter().rev() {
-            let mut rest = &batches[..];
-            while let Some(header) = Header::read(rest) {
-                let (batch, others) = rest.split_at(header.size());
-                writer.push(&header, batch).await?;
-                rest = others;
-            }
-        }
-        writer.finish(&[]).await.map(drop)
     }
 }

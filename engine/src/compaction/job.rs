@@ -75,7 +75,8 @@ pub struct Job {
     /// Keys that are remembered at most: what has more is cleaned in several rounds.
     pub keys_max: usize,
     /// Bytes of batches that wait in memory, where the log is read once: what stays of a group. Beside these there may be as much again
-    /// that a segment of it may keep, and 16 times as much waits in `scratch`. With 0 the log is read twice.
+    /// that a segment of it may keep, and of the group that is written meanwhile; 16 times as much waits in `scratch`. With 0 the log is read
+    /// twice.
     pub kept_bytes_max: u64,
     /// The secret of its hashes: random.
     pub secret: (u64, u64),

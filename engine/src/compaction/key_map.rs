@@ -19,30 +19,32 @@ struct Slot {
 const FREE: Slot = Slot { hash: [0, 0], offset: -1 };
 const _: () = assert!(size_of::<Slot>() == 24);
 
-/// What became of an offset of a part of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Put {
-    /// A part that comes later has its key.
-    Superseded,
-    /// It is the last one of its key so far, which this part had before.
-    Again,
-    /// The same of a key that nobody had: it has this place now.
-    New(usize),
-}
+/// A table is not smaller than for so many keys, and has room for four times as many when it is full: so the old and the new one together
+/// are no more than [`KEY_BYTES`] a key, and a log with few keys has a table that a cache holds.
+const KEYS_MIN: usize = 1 << 10;
+const GROWS: usize = 4;
 
 /// Keys and their last offsets.
 pub(super) struct KeyMap {
     slots: Vec<Slot>,
     keys: usize,
+    /// Room for so many keys now, and when it has grown.
+    room: usize,
     keys_max: usize,
     secret: (u64, u64),
+    /// The slots of keys that nobody had before the part that is noted, if they are wanted.
+    new: Option<Vec<usize>>,
 }
 
 impl KeyMap {
     /// Room for `keys_max` keys (one at least).
     pub fn new(keys_max: usize, secret: (u64, u64)) -> KeyMap {
         let keys_max = keys_max.max(1);
-        KeyMap { slots: vec![FREE; slots_for(keys_max)], keys: 0, keys_max, secret }
+        let mut room = keys_max;
+        while room / GROWS >= KEYS_MIN {
+            room = room.div_ceil(GROWS);
+        }
+        KeyMap { slots: vec![FREE; slots_for(room)], keys: 0, room, keys_max, secret, new: None }
     }
 
     /// True if `keys` more keys surely find room.
@@ -57,7 +59,7 @@ impl KeyMap {
 
     /// Makes room for `keys` keys in an empty map: one batch must always fit.
     pub fn reserve(&mut self, keys: usize) {
-        assert!(self.is_empty(), "only an empty map grows");
+        assert!(self.is_empty(), "only an empty map is made anew");
         if keys > self.keys_max {
             *self = KeyMap::new(keys, self.secret);
         }
@@ -65,36 +67,54 @@ impl KeyMap {
 
     /// Notes an offset of a key. Offsets only rise.
     pub fn put(&mut self, key: &[u8], offset: i64) {
-        let hash = self.hash(key);
-        let at = self.slot(hash);
-        if self.slots[at].offset < 0 {
-            assert!(self.keys < self.keys_max, "room was asked for");
-            self.keys += 1;
-        }
-        self.slots[at] = Slot { hash, offset };
+        let noted = self.put_of_part(key, offset, i64::MAX);
+        assert!(noted, "nothing is known that comes later");
     }
 
-    /// Notes an offset of a key of a part of the log that ends at `end`, while what is behind it is known already: nothing, if a later
+    /// A part of the log begins, of which the keys that nobody had are remembered.
+    pub fn begin_part(&mut self) {
+        self.new = Some(Vec::new());
+    }
+
+    /// Notes an offset of a key of a part of the log that ends at `end`, while what is behind it is known already. False if a later
     /// record of the key is there. Within the part offsets only rise.
-    pub fn put_of_part(&mut self, key: &[u8], offset: i64, end: i64) -> Put {
+    pub fn put_of_part(&mut self, key: &[u8], offset: i64, end: i64) -> bool {
         let hash = self.hash(key);
-        let at = self.slot(hash);
+        let mut at = self.slot(hash);
         let known = self.slots[at].offset;
         if known >= end {
-            return Put::Superseded;
+            return false;
+        }
+        if known < 0 {
+            if self.keys == self.room {
+                self.grow();
+                at = self.slot(hash);
+            }
+            self.keys += 1;
+            if let Some(new) = &mut self.new {
+                new.push(at);
+            }
         }
         self.slots[at] = Slot { hash, offset };
-        if known >= 0 {
-            return Put::Again;
-        }
-        assert!(self.keys < self.keys_max, "room was asked for");
-        self.keys += 1;
-        Put::New(at)
+        true
     }
 
-    /// The last offset of the key for which [`KeyMap::put_of_part`] has taken this place.
-    pub fn offset_at(&self, at: usize) -> i64 {
-        self.slots[at].offset
+    /// How many keys of this part nobody had.
+    pub fn new_keys(&self) -> usize {
+        self.new.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The keys that nobody had are not wanted any more.
+    pub fn forget_part(&mut self) {
+        self.new = None;
+    }
+
+    /// The last offsets of the keys of this part that nobody had, in order.
+    pub fn end_part(&mut self) -> Vec<i64> {
+        let new = self.new.take().unwrap_or_default();
+        let mut offsets: Vec<i64> = new.into_iter().map(|at| self.slots[at].offset).collect();
+        offsets.sort_unstable();
+        offsets
     }
 
     /// The last offset of a key.
@@ -109,6 +129,18 @@ impl KeyMap {
         offsets.extend(self.slots.iter().map(|slot| slot.offset).filter(|offset| *offset >= 0));
         offsets.sort_unstable();
         offsets
+    }
+
+    fn grow(&mut self) {
+        assert!(self.room < self.keys_max, "room was asked for");
+        self.room = self.room.saturating_mul(GROWS).min(self.keys_max);
+        let old = std::mem::replace(&mut self.slots, vec![FREE; slots_for(self.room)]);
+        for slot in old.iter().filter(|slot| slot.offset >= 0) {
+            let at = self.slot(slot.hash);
+            self.slots[at] = *slot;
+        }
+        let new = self.new.take().map(|new| new.into_iter().map(|at| self.slot(old[at].hash)).collect());
+        self.new = new;
     }
 
     fn hash(&self, key: &[u8]) -> [u64; 2] {
@@ -159,12 +191,26 @@ mod tests {
     #[test]
     fn parts_that_come_from_the_last_to_the_first_leave_the_same_offsets() {
         let mut map = KeyMap::new(10, (5, 6));
-        let Put::New(a) = map.put_of_part(b"a", 10, 20) else { panic!("it is new") };
-        assert_eq!(map.put_of_part(b"a", 12, 20), Put::Again);
-        assert_eq!(map.put_of_part(b"a", 5, 10), Put::Superseded);
-        let Put::New(b) = map.put_of_part(b"b", 6, 10) else { panic!("it is new") };
-        assert_eq!((map.offset_at(a), map.offset_at(b)), (12, 6));
+        map.begin_part();
+        assert!(map.put_of_part(b"a", 10, 20) && map.put_of_part(b"a", 12, 20));
+        assert_eq!((map.new_keys(), map.end_part()), (1, vec![12]));
+        map.begin_part();
+        assert!(!map.put_of_part(b"a", 5, 10) && map.put_of_part(b"b", 6, 10));
+        assert_eq!(map.end_part(), [6]);
         assert_eq!((map.get(b"a"), map.get(b"b"), map.last_offsets()), (Some(12), Some(6), vec![6, 12]));
+    }
+
+    #[test]
+    fn it_grows_and_still_knows_all_keys_and_which_of_them_are_new() {
+        let mut map = KeyMap::new(100_000, (7, 8));
+        let key = |number: i64| number.to_be_bytes();
+        let end = 1_000_000;
+        (0..5_000).for_each(|number| map.put(&key(number), end + number));
+        map.begin_part();
+        (0..95_000).for_each(|number| assert_eq!(map.put_of_part(&key(number), number, end), number >= 5_000));
+        assert_eq!((map.new_keys(), map.has_room(5_000), map.has_room(5_001)), (90_000, true, false));
+        assert_eq!(map.end_part(), (5_000..95_000).collect::<Vec<_>>());
+        assert_eq!((map.get(&key(4_999)), map.get(&key(94_999)), map.get(&key(95_000))), (Some(end + 4_999), Some(94_999), None));
     }
 
     #[test]
