@@ -23,7 +23,7 @@ use futures_util::join;
 use std::collections::BTreeMap;
 
 /// What waits in the scratch directory is at most so many times what may wait in memory: a round is to have room where others need it, too.
-const WRITTEN_TIMES: u64 = 16;
+const WRITTEN_TIMES: u64 = 8;
 
 /// What was found and made.
 pub(super) struct Backward {

@@ -26,7 +26,7 @@ use std::{
 pub const SCRATCH: &str = "cleaning";
 
 /// As a rule [`Job::kept_bytes_max`], in bytes.
-pub const KEPT_BYTES_MAX: u64 = 32 << 20;
+pub const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 /// The last that is known of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct Job {
     /// Keys that are remembered at most: what has more is cleaned in several rounds.
     pub keys_max: usize,
     /// Bytes of batches that wait in memory, where the log is read once: what stays of a group. Beside these there may be as much again
-    /// that a segment of it may keep, and of the group that is written meanwhile; 16 times as much waits in `scratch`. With 0 the log is read
+    /// that a segment of it may keep, and of the group that is written meanwhile; 8 times as much waits in `scratch`. With 0 the log is read
     /// twice.
     pub kept_bytes_max: u64,
     /// The secret of its hashes: random.
