@@ -6,8 +6,14 @@
 use crate::catalog::{Catalog, Change, Configs, Topic};
 use std::{collections::BTreeSet, net::SocketAddr};
 
-/// The most characters of a client's name for itself that are kept: it may have 32,767 bytes.
-const CLIENT_CHARS_MAX: usize = 100;
+/// The most characters of a name that the log gets: a client's name for itself may have 32,767 bytes, and a group's.
+const NAME_CHARS_MAX: usize = 100;
+
+/// The front of a name that anybody may choose.
+#[must_use]
+pub fn bounded(name: &str) -> &str {
+    name.char_indices().nth(NAME_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
+}
 
 /// A client, as far as the log names it.
 #[derive(Clone, Debug)]
@@ -22,7 +28,7 @@ impl Asker {
     /// A client that asks for just that change, with its name for itself.
     #[must_use]
     pub fn new(peer: SocketAddr, client: &str) -> Asker {
-        Asker { peer, client: client.chars().take(CLIENT_CHARS_MAX).collect(), is_automatic: false }
+        Asker { peer, client: bounded(client).to_owned(), is_automatic: false }
     }
 
     /// The same client, where the broker makes what it asked about (`auto.create.topics.enable`).
@@ -73,7 +79,7 @@ impl Asker {
 
     /// A group is deleted, with its committed offsets.
     pub fn has_deleted_group(&self, group: &str) {
-        self.tell(&format!("group {group:?} was deleted, with its committed offsets"));
+        self.tell(&format!("group {:?} was deleted, with its committed offsets", bounded(group)));
     }
 
     fn tell(&self, what: &str) {
@@ -103,6 +109,6 @@ mod tests {
     #[test]
     fn of_a_client_no_more_than_a_hundred_characters_are_kept() {
         let asker = Asker::new(([127, 0, 0, 1], 9092).into(), &"ä".repeat(5_000));
-        assert_eq!(asker.client.chars().count(), CLIENT_CHARS_MAX);
+        assert_eq!(asker.client.chars().count(), NAME_CHARS_MAX);
     }
 }

@@ -117,7 +117,8 @@ pub fn dying_with_us(command: Command) -> Command {
 }
 
 /// Runs a program to its end and gives its standard output; what it printed is part of the error if it fails.
-pub fn output(mut command: Command) -> Result<String> {
+pub fn output(command: Command) -> Result<String> {
+    let mut command = dying_with_us(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("run {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {

@@ -198,16 +198,16 @@ impl Job {
                     ready.group
                 }
                 None => {
-                    let (counted, walked, read) = (cleaned.clone(), transactions.clone(), self.progress.bytes());
-                    match self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await {
+                    let before = (!ready.is_empty()).then(|| (cleaned.clone(), transactions.clone(), self.progress.bytes()));
+                    match (self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await, before) {
                         // What waits may have taken its room: then each is cleaned when it is its turn.
-                        Err(CleanError::Disk { source, .. }) if is_full(&source) && !ready.is_empty() => {
+                        (Err(CleanError::Disk { source, .. }), Some((counted, walked, read))) if is_full(&source) => {
                             self.progress.take_back((self.progress.bytes() - read) as usize);
                             backward::forget(self, disk, &mut ready).await?;
                             (cleaned, transactions) = (counted, walked);
                             self.clean(disk, group, (&dirty, &filter), &mut transactions, &mut cleaned).await?
                         }
-                        made => made?,
+                        (made, _) => made?,
                     }
                 }
             };

@@ -236,6 +236,13 @@ impl Catalog {
         Ok(())
     }
 
+    /// What is still to be known of a change that does not fit, since others in front of it are lost: each deletion raises the leader epoch.
+    fn give_up(&mut self, change: &Change) {
+        if matches!(change, Change::TopicDeleted { .. }) {
+            self.leader_epoch = self.leader_epoch.saturating_add(1);
+        }
+    }
+
     /// The changes that make an empty catalog into this one: what a snapshot holds.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Change> {

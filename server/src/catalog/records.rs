@@ -91,6 +91,14 @@ impl Catalog {
     /// # Errors
     /// [`RecordsError`], with what to do.
     pub fn from_bytes(bytes: &[u8]) -> Result<Catalog, RecordsError> {
+        Catalog::from_what_is_left(bytes, false)
+    }
+
+    /// The same; with `accept_loss` batches may be missing: a change of what they had told of is passed over, with a line in the log.
+    ///
+    /// # Errors
+    /// [`RecordsError`], with what to do.
+    pub fn from_what_is_left(bytes: &[u8], accept_loss: bool) -> Result<Catalog, RecordsError> {
         let mut catalog = Catalog::default();
         let mut shadow: Option<Shadow> = None;
         let (mut rest, mut end) = (bytes, -1);
@@ -107,6 +115,11 @@ impl Catalog {
             match part {
                 Some((0, parts)) => shadow = Some(Shadow { catalog: Catalog::default(), next: 0, parts }),
                 Some((index, _)) if shadow.as_ref().is_none_or(|shadow| shadow.next != index) => {
+                    if accept_loss {
+                        tracing::warn!("a part of the catalog's snapshot is missing in front of offset {offset}: it is passed over");
+                        shadow = None;
+                        continue;
+                    }
                     return Err(damaged(offset, "a part of a snapshot is missing"));
                 }
                 Some(_) => {}
@@ -115,7 +128,12 @@ impl Catalog {
             let target = shadow.as_mut().map_or(&mut catalog, |shadow| &mut shadow.catalog);
             target.written_from(header.leader_epoch());
             for change in &changes {
-                target.apply(change).map_err(|Contradiction(what)| RecordsError::Damaged { offset, what })?;
+                let Err(Contradiction(what)) = target.apply(change) else { continue };
+                if !accept_loss {
+                    return Err(RecordsError::Damaged { offset, what });
+                }
+                tracing::warn!("the catalog at offset {offset}: {what}; that change is given up");
+                target.give_up(change);
             }
             if let Some(shadow) = &mut shadow {
                 shadow.next += 1;

@@ -89,13 +89,14 @@ pub async fn prepare<D: Disk>(
     cluster: Uuid,
     now_ms: i64,
 ) -> Result<Prepared, StartError> {
-    let catalog = Catalog::from_bytes(start.catalog())?;
+    let catalog = Catalog::from_what_is_left(start.catalog(), start.accepts_loss())?;
     let known: BTreeSet<PathBuf> = catalog.all_specs(settings).into_iter().map(|spec| spec.directory).collect();
     let foreign = find_foreign(disk, data_dir, &known).await?;
     let Plan { catalog, pending, taken_over } = plan(catalog, cores, foreign, cluster)?;
     let added = records::decision(&pending, now_ms).concat();
     start.add_to_catalog(&added);
-    let catalog_bytes = (start.catalog().len() + added.len()) as u64;
+    // What was read of a catalog with a loss is written anew, so that the next start finds none.
+    let catalog_bytes = if start.accepts_loss() { u64::MAX / 2 } else { (start.catalog().len() + added.len()) as u64 };
     Ok(Prepared { partitions: catalog.all_specs(settings), catalog, taken_over, catalog_bytes })
 }
 

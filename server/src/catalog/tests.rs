@@ -108,6 +108,39 @@ fn a_snapshot_that_was_cut_off_changes_nothing() {
 }
 
 #[test]
+fn what_is_left_of_a_catalog_is_read_where_a_loss_is_accepted() {
+    let mut catalog = first_start(2);
+    let mut decisions = vec![catalog.snapshot()];
+    let mut ids = Vec::new();
+    for name in ["lost", "lost-and-deleted", "kept"] {
+        let change = created(&catalog, name, 3, None);
+        catalog.apply(&change).expect("fits");
+        let Change::TopicCreated { id, .. } = &change else { unreachable!() };
+        ids.push(*id);
+        decisions.push(vec![change]);
+    }
+    decisions.push(vec![Change::TopicDeleted { id: ids[1] }]);
+    decisions.push(vec![Change::TopicConfigs { id: ids[0], configs: Configs::new() }, Change::ProducerIds { next: 5_000 }]);
+    decisions.drain(1..3);
+    let bytes = log(&decisions);
+    assert!(matches!(Catalog::from_bytes(&bytes), Err(RecordsError::Damaged { .. })));
+    let left = Catalog::from_what_is_left(&bytes, true).expect("reads");
+    assert!(left.topic("lost").is_none() && left.topic("kept").is_some_and(|topic| topic.partitions.len() == 3));
+    assert_eq!((left.leader_epoch(), left.next_producer_id()), (catalog.leader_epoch() + 1, 5_000));
+
+    let whole = log(&[catalog.snapshot()]);
+    let mut many = first_start(2);
+    for index in 0..300 {
+        many.apply(&created(&many, &format!("a-topic-with-many-partitions-{index}"), 400, None)).expect("fits");
+    }
+    let parts = records::snapshot(&many, NOW);
+    let without_the_first = [whole, parts[1..].concat()].concat();
+    assert!(matches!(Catalog::from_bytes(&without_the_first), Err(RecordsError::Damaged { .. })));
+    let left = Catalog::from_what_is_left(&without_the_first, true).expect("reads");
+    assert!(left.topic("kept").is_some() && left.topics().count() == catalog.topics().count());
+}
+
+#[test]
 fn a_newer_record_is_refused_and_named() {
     let mut value = Change::Cores { count: 2 }.encode();
     value[1] = 1;

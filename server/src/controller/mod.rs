@@ -93,6 +93,7 @@ pub async fn start(core: &Rc<Core>, highest_producer_id: i64, catalog_bytes: u64
         write(core, &above).await?;
         apply_here(core, &above);
     }
+    snapshot_if_large(core).await;
     let unfinished: Vec<_> = core.catalog.borrow().deleting().cloned().collect();
     for topic in unfinished {
         tracing::info!("topic {} was deleted before the stop; finishing that", topic.name);

@@ -188,9 +188,9 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
         let id = core.keeper.readiest()?;
         core.keeper.looked_at.borrow_mut().insert(id);
         let _end = LookedAt { keeper: &core.keeper, id };
-        let noted = core.keeper.states.borrow_mut().get_mut(&id).and_then(|state| {
+        let (noted, is_partial) = core.keeper.states.borrow_mut().get_mut(&id).map_or((None, false), |state| {
             state.ready = None;
-            state.first_dirty
+            (state.first_dirty, state.is_partial)
         });
         let Some(seen) = core.look(id, look).flatten() else { continue };
         let first_dirty = seen.first_dirty(noted);
@@ -214,7 +214,9 @@ pub(in super::super) async fn next_job<D: Disk>(core: &Core<D>, now_ms: i64, key
         // What was removed meanwhile, a job would look for in vain.
         let Some(job) = core.look(id, |partition| job(core, partition, &seen, &range, first_dirty)).flatten() else { continue };
         core.keeper.states.borrow_mut().entry(id).or_default().is_out = true;
-        return Some(Job { overdue_ms, now_ms, keys_max, secret, ..job });
+        // What has had too many keys for one round most likely still has.
+        let kept_bytes_max = if is_partial { 0 } else { KEPT_BYTES_MAX };
+        return Some(Job { overdue_ms, now_ms, keys_max, secret, kept_bytes_max, ..job });
     }
 }
 
@@ -238,7 +240,7 @@ fn job<D: Disk>(core: &Core<D>, partition: &Partition<D>, seen: &Look, range: &R
         overdue_ms: None,
         now_ms: 0,
         keys_max: 0,
-        kept_bytes_max: KEPT_BYTES_MAX,
+        kept_bytes_max: 0,
         secret: (0, 0),
         progress: Progress::default(),
     })

@@ -92,6 +92,12 @@ impl<D: Disk> Start<D> {
         &self.catalog_bytes
     }
 
+    /// Whether it goes on without what is lost (`--accept-loss`).
+    #[must_use]
+    pub fn accepts_loss(&self) -> bool {
+        self.config.accept_loss
+    }
+
     /// What is replayed, if the last run did not stop cleanly.
     #[must_use]
     pub fn replay(&self) -> Option<Replay> {

@@ -101,10 +101,12 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
         tracing::warn!("{}: {} open transactions are aborted, since their coordinator is gone", path.display(), markers.len());
     }
     let added = markers.concat();
-    if !added.is_empty() && scan.end.position + added.len() as u64 > POSITION_MAX {
+    let last_offset = scan.end.next_offset.saturating_add(markers.len() as i64 - 1);
+    if !added.is_empty() && (scan.end.position + added.len() as u64 > POSITION_MAX || last_offset - base > i64::from(i32::MAX)) {
         return Err(LogError::NoRoomForMarkers { path: log });
     }
-    if !producers.aborted.is_empty() {
+    // A start that was cut off may have left one with markers that are not there, if that Kafka has gone on.
+    if !producers.aborted.is_empty() || last.has(FileKind::TxnIndex) {
         let mut transactions = TxnIndex::default();
         producers.aborted.drain(..).for_each(|aborted| transactions.push(aborted));
         let path = path.join(file_name(base, FileKind::TxnIndex));

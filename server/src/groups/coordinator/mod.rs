@@ -28,7 +28,7 @@ pub use usage::{GroupRow, Place, Usage, groups_from, usage};
 
 use super::classic::{Effect, Group, JoinAnswer, Now, Rules, SyncAnswer, Token};
 use super::offsets::Offsets;
-use crate::{catalog::CONSUMER_OFFSETS as OFFSETS_TOPIC, core::Core, settings::Settings};
+use crate::{asker::bounded, catalog::CONSUMER_OFFSETS as OFFSETS_TOPIC, core::Core, settings::Settings};
 use engine::partition::PartitionId;
 use kafka_protocol::ResponseError;
 use std::{
@@ -277,6 +277,7 @@ impl Entry {
         if std::mem::replace(&mut self.told_generation, generation) == generation {
             return;
         }
+        let name = bounded(name);
         match self.group.size() {
             0 => tracing::info!("group {name:?} has no members in generation {generation}"),
             1 => tracing::info!("group {name:?} has 1 member in generation {generation}"),

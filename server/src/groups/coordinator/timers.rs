@@ -1,7 +1,7 @@
 //! The groups' time: one task that sleeps until the next deadline of any group.
 
 use super::{Coordinator, Entry, ShardIndex, settle};
-use crate::core::Core;
+use crate::{asker::bounded, core::Core};
 use std::{rc::Rc, time::Duration};
 
 /// Groups that are looked at before others get their turn.
@@ -70,7 +70,7 @@ fn tell_of_silent(group: &str, silent: &[String]) {
     if silent.is_empty() {
         return;
     }
-    let named = &silent[..silent.len().min(NAMED_MAX)];
+    let (group, named) = (bounded(group), silent.iter().take(NAMED_MAX).map(|member| bounded(member)).collect::<Vec<_>>());
     let more = if named.len() < silent.len() { " and others" } else { "" };
     tracing::info!("group {group:?} has lost {} of its members, of which nothing was heard in time: {named:?}{more}", silent.len());
 }

@@ -73,9 +73,17 @@ impl Stopped {
         stopped
             .check_whole(&catalog_dir, catalog_spec().id)
             .with_context(|| format!("the catalog is damaged, and without it nothing can be exported. {WAYS_OUT}"))?;
-        let mut batches = Vec::new();
-        each_batch(&catalog_dir, false, |_, bytes| {
-            batches.extend_from_slice(bytes);
+        let (mut batches, mut next) = (Vec::new(), stopped.log_start(catalog_spec().id));
+        each_batch(&catalog_dir, false, |header, bytes| {
+            if header.base_offset() > next {
+                let (first, last) = (next, header.base_offset() - 1);
+                bail!("the segment with the offsets {first} to {last} is missing in {}. {WAYS_OUT}", catalog_dir.display());
+            }
+            // What lies below the log start are changes to a state that is gone.
+            if header.last_offset() >= next {
+                batches.extend_from_slice(bytes);
+                next = header.next_offset();
+            }
             Ok(())
         })?;
         stopped.catalog = Catalog::from_bytes(&batches)?;

@@ -69,7 +69,7 @@ impl Target {
         if existed {
             target.catalog = target.on_ring(async |disk| {
                 let start = Start::read(&disk, &target.config.log, rand::random()).await?;
-                Catalog::from_bytes(start.catalog()).map_err(|error: RecordsError| error.into())
+                Catalog::from_what_is_left(start.catalog(), start.accepts_loss()).map_err(|error: RecordsError| error.into())
             })?;
             // Owners stay what they are: the broker's next start decides for its own number of cores.
             target.cores = target.catalog.cores().max(1);
@@ -101,7 +101,7 @@ impl Target {
         self.on_ring(async |disk| {
             let log = &self.config.log;
             let mut start = Start::read(&disk, log, rand::random()).await?;
-            let catalog = Catalog::from_bytes(start.catalog())?;
+            let catalog = Catalog::from_what_is_left(start.catalog(), start.accepts_loss())?;
             let catalog_start::Plan { mut catalog, mut pending, .. } =
                 catalog_start::plan(catalog, self.cores, Vec::new(), uuid::Uuid::new_v4())?;
             for change in decide(&catalog, self.cores) {
