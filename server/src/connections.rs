@@ -164,6 +164,10 @@ impl Connections {
             large: Cell::new(false),
         });
         self.open.borrow_mut().insert(number, Rc::clone(&connection));
+        if self.emptied.borrow().is_some() {
+            // It was accepted just before the others were closed.
+            connection.socket.shutdown(Shutdown::Read);
+        }
         connection
     }
 
@@ -210,5 +214,41 @@ impl Connections {
         if tokio::time::timeout(patience, emptied.raised()).await.is_err() {
             self.open.borrow().values().for_each(|connection| connection.socket.shutdown(Shutdown::Both));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    #[test]
+    fn one_that_comes_while_all_are_closed_is_closed_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::default();
+        let taken = || {
+            let peer = TcpStream::connect(address).unwrap();
+            let ours = listener.accept().unwrap().0;
+            ours.set_nonblocking(true).unwrap();
+            (peer, ours.try_clone().unwrap(), connections.add(Socket::new(ours.into()), address))
+        };
+        let has_ended = |mut ours: &TcpStream| matches!(ours.read(&mut [0]), Ok(0));
+        let (_peer, first, of_first) = taken();
+        assert!(!has_ended(&first));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let late = async {
+                let (_peer, late, of_late) = taken();
+                assert!(has_ended(&first) && has_ended(&late));
+                connections.remove(&of_first);
+                connections.remove(&of_late);
+            };
+            tokio::join!(connections.close(Duration::from_secs(3_600)), late);
+        });
+        assert_eq!(connections.count(), 0);
     }
 }

@@ -110,10 +110,13 @@ impl Superblock {
             Err(error) => return Err(failed(error)),
         };
         disk.flush(&file).await.map_err(failed)?;
-        let (mut valid, mut unread) = (Vec::new(), None);
+        let (mut valid, mut unread, mut damaged) = (Vec::new(), None, None);
         for slot in 0..2 {
             match disk.read(&file, slot * BLOCK, BLOCK as usize).await {
-                Ok(bytes) => valid.extend(Superblock::of_slot(&bytes)),
+                Ok(bytes) => match Superblock::of_slot(&bytes) {
+                    Some(found) => valid.push(found),
+                    None => damaged = bytes.iter().any(|byte| *byte != 0).then_some(slot).or(damaged),
+                },
                 Err(error) => unread = Some((slot, error)),
             }
         }
@@ -125,6 +128,12 @@ impl Superblock {
             (newest, unread) => {
                 if let Some((slot, error)) = unread {
                     tracing::warn!("slot {slot} of {} can't be read ({error}): the other one counts. Check the disk", path.display());
+                }
+                if let Some(slot) = damaged.filter(|_| newest.is_some()) {
+                    tracing::warn!(
+                        "slot {slot} of {} is torn or damaged: the other one counts, and this one is written anew",
+                        path.display()
+                    );
                 }
                 Ok(newest.map(|(_, found)| found))
             }

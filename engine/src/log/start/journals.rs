@@ -64,10 +64,15 @@ pub(super) async fn read<D: Disk>(disk: &D, config: &LogConfig, catalog: &Path) 
     let mut journals = Journals { superblock, current: Vec::new(), partitions: BTreeMap::new(), replay: None };
     let Some(superblock) = journals.superblock else {
         // Only the first start has none: nothing can have been appended then.
-        if !config.accept_loss
-            && let Some(data) = find_data(disk, config, catalog).await?
-        {
-            return Err(LogError::NoSuperblock { path: superblock_path(&config.journal_dir), data });
+        if let Some(data) = find_data(disk, config, catalog).await? {
+            let path = superblock_path(&config.journal_dir);
+            if !config.accept_loss {
+                return Err(LogError::NoSuperblock { path, data });
+            }
+            let path = path.display();
+            tracing::warn!(
+                "{path} is missing, or neither of its slots is whole: what was in the journal only is given up, and all segments are read"
+            );
         }
         return Ok(journals);
     };

@@ -91,8 +91,13 @@ impl Journals {
 
 /// The journal's directory of a data directory: where its broker's last start had it.
 fn journal_dir(home: &Home, request: &Request) -> PathBuf {
-    let kept = || Some(kept::read(&home.data_dir, None, None).ok()??.log.journal_dir);
-    request.journal_dir.clone().or_else(kept).unwrap_or_else(|| home.data_dir.join("journal"))
+    journal_of(&home.data_dir, request)
+}
+
+/// The same of the path of a data directory.
+pub(crate) fn journal_of(data_dir: &Path, request: &Request) -> PathBuf {
+    let kept = || Some(kept::read(data_dir, None, None).ok()??.log.journal_dir);
+    request.journal_dir.clone().or_else(kept).unwrap_or_else(|| data_dir.join("journal"))
 }
 
 /// True if the journal says that the last stop was clean: then it holds no bytes of any segment.

@@ -22,7 +22,7 @@ pub(super) fn superblock(bytes: &[u8], out: &mut Printer<'_>) -> Result<bool> {
                 out.line(&line.int("epochFloor", block.epoch_floor).bool("clean", block.clean))?;
             }
             None if slot.iter().all(|byte| *byte == 0) => out.note(None, &format!("slot: {number} never written"))?,
-            None => out.note(None, &format!("slot: {number} torn or damaged; the other one counts"))?,
+            None => out.note(None, &format!("slot: {number} torn or damaged"))?,
         }
     }
     // One torn slot is what a crash may leave.

@@ -32,13 +32,15 @@ fn look(directory: &Path) -> Result<Vec<Finding>> {
     let path = superblock_path(directory);
     let bytes = small(&path)?;
     let mut found = Vec::new();
+    let newest = Superblock::newest(&bytes);
+    let what = if newest.is_some() { "is torn or damaged: the other one counts" } else { "is torn or damaged" };
     for (number, slot) in bytes.chunks(BLOCK as usize).enumerate() {
         if Superblock::of_slot(slot).is_none() && slot.iter().any(|byte| *byte != 0) {
-            let note = Finding::new(Level::Note, &path, format!("slot {number} is torn or damaged: the other one counts"));
+            let note = Finding::new(Level::Note, &path, format!("slot {number} {what}"));
             found.push(note.at(number as u64 * BLOCK));
         }
     }
-    let Some((version, block)) = Superblock::newest(&bytes) else {
+    let Some((version, block)) = newest else {
         let finding = Finding::new(Level::Corrupt, &path, "no slot is valid: the broker refuses to start");
         found.push(finding.action("restore it from a backup; the segments can still be read, and be moved into a new data directory"));
         return Ok(found);

@@ -24,7 +24,7 @@ pub(crate) use remedy::Refusal;
 use super::{
     Outcome, Request,
     inputs::{Known, Listing},
-    journal::Journals,
+    journal::{Journals, journal_of},
     progress::Progress,
     read::small,
     show::{Line, Printer, or_gone, size_text},
@@ -32,6 +32,7 @@ use super::{
 use anyhow::{Context, Result};
 use engine::{
     journal::superblock_path,
+    log::catalog_spec,
     segment::{FileKind, file_name},
 };
 use std::{
@@ -55,7 +56,13 @@ pub(crate) struct Totals {
 pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &mut dyn Write) -> Result<Outcome> {
     let (mut totals, mut findings) = (Totals::default(), Vec::new());
     let progress = Progress::new(request.progress, log_bytes(path));
-    for part in parts(path)? {
+    let mut parts = parts(path)?;
+    // A journal elsewhere belongs to its data directory.
+    let journal = journal_of(path, request);
+    if path.join(catalog_spec().directory).is_dir() && !journal.starts_with(path) && superblock_path(&journal).is_file() {
+        parts.push(Part::Journal(journal));
+    }
+    for part in parts {
         findings.extend(part.verify(request, journals, &progress, &mut totals)?);
     }
     drop(progress);
