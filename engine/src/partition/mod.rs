@@ -22,7 +22,7 @@ pub mod tail;
 pub mod waiters;
 
 pub use crate::ids::PartitionId;
-pub use append::Appended;
+pub use append::{Appended, SEGMENT_BYTES_MAX};
 pub use epochs::Epochs;
 pub use error::{AppendError, ReadError};
 pub use plan::{AbortedTransaction, Piece, ReadPlan};

@@ -202,6 +202,6 @@ impl<D: Disk> Partition<D> {
 
     /// What a segment may become, in whole blocks.
     fn whole_segment(&self) -> u64 {
-        block_ceiling(self.spec.config.segment_bytes.min(super::append::SEGMENT_BYTES_MAX))
+        block_ceiling(self.spec.config.segment_bytes.min(super::SEGMENT_BYTES_MAX))
     }
 }

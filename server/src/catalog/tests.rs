@@ -30,6 +30,17 @@ fn log(decisions: &[Vec<Change>]) -> Vec<u8> {
     decisions.iter().flat_map(|changes| records::decision(changes, NOW)).flatten().collect()
 }
 
+/// A catalog whose snapshot has several parts, and these.
+fn snapshot_of_many() -> (Catalog, Vec<Vec<u8>>) {
+    let mut catalog = first_start(2);
+    for index in 0..300 {
+        catalog.apply(&created(&catalog, &format!("a-topic-with-many-partitions-{index}"), 400, None)).expect("fits");
+    }
+    let parts = records::snapshot(&catalog, NOW);
+    assert!(parts.len() > 2, "{} parts", parts.len());
+    (catalog, parts)
+}
+
 #[test]
 fn the_first_start_has_fifty_offset_partitions_spread_over_the_cores() {
     let catalog = first_start(4);
@@ -89,12 +100,7 @@ fn changes_survive_the_log_and_a_snapshot() {
 
 #[test]
 fn a_snapshot_that_was_cut_off_changes_nothing() {
-    let mut catalog = first_start(2);
-    for index in 0..300 {
-        catalog.apply(&created(&catalog, &format!("a-topic-with-many-partitions-{index}"), 400, None)).expect("fits");
-    }
-    let parts = records::snapshot(&catalog, NOW);
-    assert!(parts.len() > 2, "{} parts", parts.len());
+    let (mut catalog, parts) = snapshot_of_many();
     let base = first_start(1);
     let log = |parts: &[Vec<u8>]| [records::snapshot(&base, NOW).concat(), parts.concat()].concat();
     assert_eq!(Catalog::from_bytes(&log(&parts[..parts.len() - 1])).expect("reads"), base);
@@ -129,11 +135,7 @@ fn what_is_left_of_a_catalog_is_read_where_a_loss_is_accepted() {
     assert_eq!((left.leader_epoch(), left.next_producer_id()), (catalog.leader_epoch() + 1, 5_000));
 
     let whole = log(&[catalog.snapshot()]);
-    let mut many = first_start(2);
-    for index in 0..300 {
-        many.apply(&created(&many, &format!("a-topic-with-many-partitions-{index}"), 400, None)).expect("fits");
-    }
-    let parts = records::snapshot(&many, NOW);
+    let (_, parts) = snapshot_of_many();
     let without_the_first = [whole, parts[1..].concat()].concat();
     assert!(matches!(Catalog::from_bytes(&without_the_first), Err(RecordsError::Damaged { .. })));
     let left = Catalog::from_what_is_left(&without_the_first, true).expect("reads");

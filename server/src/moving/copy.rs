@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use anyhow::{Result, anyhow, bail};
 use engine::{
     batch::{ControlRecord, Header, LEADER_EPOCH_AT, Stop, control_batch},
-    partition::Epochs,
+    partition::{Epochs, SEGMENT_BYTES_MAX},
     segment::{
         FileKind, Indexes, LEADER_EPOCH_CHECKPOINT, OpenTransactions, PARTITION_METADATA, decode_epochs, decode_snapshot, encode_epochs,
         file_name, parse_file_name,
@@ -20,9 +20,6 @@ use std::{
     num::NonZeroU64,
     path::PathBuf,
 };
-
-/// The largest position in a segment: index entries have 31 bits.
-const POSITION_MAX: u64 = i32::MAX as u64;
 
 /// Who will read the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +254,7 @@ impl<'a> Copier<'a> {
             let mut marker = control_batch(self.next_offset, leader_epoch, (*id, *epoch), false, *timestamp);
             let header = Header::read(&marker).expect("just built");
             let position = self.log_bytes + batches.len() as u64;
-            if position + marker.len() as u64 > POSITION_MAX {
+            if position + marker.len() as u64 > SEGMENT_BYTES_MAX {
                 return Err(anyhow!(
                     "{} has no room for the end of an open transaction: its last segment is full",
                     self.task.from.display()

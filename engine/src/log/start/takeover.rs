@@ -12,7 +12,7 @@ use crate::{
     disk::{Disk, write_whole},
     kafka::{CLUSTER_METADATA, LOG_START_CHECKPOINT, decode_offsets},
     partition::{
-        PartitionSpec,
+        PartitionSpec, SEGMENT_BYTES_MAX,
         directory::{self, Directory, log_path, read_text},
     },
     segment::{FileKind, OffsetIndex, Sealed, SegmentError, TxnIndex, file_name, parse_directory_name, store_indexes},
@@ -65,9 +65,6 @@ pub async fn find_foreign<D: Disk>(disk: &D, data_dir: &Path, known: &BTreeSet<P
     Ok(foreign)
 }
 
-/// The largest position in a segment: index entries have 31 bits.
-const POSITION_MAX: u64 = i32::MAX as u64;
-
 /// Takes a directory over: bad indexes are rebuilt, the last segment is scanned from its start. Transactions that are
 /// still open are aborted: nobody here could end them, and read_committed would never see anything behind them. They get markers, which are
 /// there with the commit: only a marker holds the place of what compaction removes of them, and says to another Kafka how they ended. What
@@ -102,7 +99,7 @@ pub(super) async fn take_over<D: Disk>(recovery: &Recovery<'_, D>, spec: Partiti
     }
     let added = markers.concat();
     let last_offset = scan.end.next_offset.saturating_add(markers.len() as i64 - 1);
-    if !added.is_empty() && (scan.end.position + added.len() as u64 > POSITION_MAX || last_offset - base > i64::from(i32::MAX)) {
+    if !added.is_empty() && (scan.end.position + added.len() as u64 > SEGMENT_BYTES_MAX || last_offset - base > i64::from(i32::MAX)) {
         return Err(LogError::NoRoomForMarkers { path: log });
     }
     // A start that was cut off may have left one with markers that are not there, if that Kafka has gone on.

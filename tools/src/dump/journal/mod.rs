@@ -63,7 +63,7 @@ impl Journals {
         }
         let is_known = self.owners.borrow().get(&home.data_dir).is_some_and(|owners| owners.know(mark));
         if !is_known {
-            let journal = self.of(&journal_dir(home, request));
+            let journal = self.of(&journal_dir(&home.data_dir, request));
             let log_start = look(&journal, PartitionId::CATALOG, |_, journaled| journaled.log_start)?.unwrap_or(0);
             let owners = Owners::read(&home.data_dir, log_start, request, self)?;
             self.owners.borrow_mut().insert(home.data_dir.clone(), owners);
@@ -74,7 +74,7 @@ impl Journals {
     /// True if a partition that was not stopped cleanly is a copy whose journal is not here. A start can do nothing for it.
     pub(crate) fn is_copy(&self, partition: &Path, home: &Home, request: &Request) -> bool {
         let Some(mark) = home.mark.filter(|_| home.holder.is_none()) else { return false };
-        let directory = journal_dir(home, request);
+        let directory = journal_dir(&home.data_dir, request);
         journal_owner::check(&home.data_dir, &directory).is_err()
             || !superblock_path(&directory).is_file()
             || matches!(self.is_owner(mark, partition, home, request), Ok(false))
@@ -82,7 +82,7 @@ impl Journals {
 
     /// What the journal says of a partition's active segment: its line, if there is one.
     pub(crate) fn line(&self, home: &Home, request: &Request, partition: PartitionId) -> Option<Line> {
-        let directory = journal_dir(home, request);
+        let directory = journal_dir(&home.data_dir, request);
         journal_owner::check(&home.data_dir, &directory).ok()?;
         let journal = self.of(&directory);
         look(&journal, partition, |_, journaled| journaled.line).ok()??
@@ -90,19 +90,14 @@ impl Journals {
 }
 
 /// The journal's directory of a data directory: where its broker's last start had it.
-fn journal_dir(home: &Home, request: &Request) -> PathBuf {
-    journal_of(&home.data_dir, request)
-}
-
-/// The same of the path of a data directory.
-pub(crate) fn journal_of(data_dir: &Path, request: &Request) -> PathBuf {
+pub(crate) fn journal_dir(data_dir: &Path, request: &Request) -> PathBuf {
     let kept = || Some(kept::read(data_dir, None, None).ok()??.log.journal_dir);
     request.journal_dir.clone().or_else(kept).unwrap_or_else(|| data_dir.join("journal"))
 }
 
 /// True if the journal says that the last stop was clean: then it holds no bytes of any segment.
 pub(crate) fn is_clean(home: &Home, request: &Request) -> bool {
-    let directory = journal_dir(home, request);
+    let directory = journal_dir(&home.data_dir, request);
     journal_owner::check(&home.data_dir, &directory).is_ok() && superblock(&directory).is_ok_and(|(_, block)| block.clean)
 }
 
@@ -148,7 +143,7 @@ pub(crate) fn open(log: &Path, base_offset: i64, ahead: Option<u64>, request: &R
         let file = ahead.map_or_else(|| BytesAt::open(log), |from| BytesAt::open_ahead(log, from))?;
         Ok(Opened { file, unknown, end })
     };
-    let directory = journal_dir(&home, request);
+    let directory = journal_dir(&home.data_dir, request);
     let Some(mark) = home.mark else { return plain(None, LogEnd::Plain) };
     if !is_live && (home.clean || is_clean(&home, request)) {
         return plain(None, LogEnd::Plain);

@@ -24,7 +24,7 @@ pub(crate) use remedy::Refusal;
 use super::{
     Outcome, Request,
     inputs::{Known, Listing},
-    journal::{Journals, journal_of},
+    journal::{Journals, journal_dir},
     progress::Progress,
     read::small,
     show::{Line, Printer, or_gone, size_text},
@@ -58,7 +58,7 @@ pub(crate) fn print(path: &Path, request: &Request, journals: &Journals, out: &m
     let progress = Progress::new(request.progress, log_bytes(path));
     let mut parts = parts(path)?;
     // A journal elsewhere belongs to its data directory.
-    let journal = journal_of(path, request);
+    let journal = journal_dir(path, request);
     if path.join(catalog_spec().directory).is_dir() && !journal.starts_with(path) && superblock_path(&journal).is_file() {
         parts.push(Part::Journal(journal));
     }
