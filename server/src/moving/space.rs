@@ -15,13 +15,14 @@ pub(super) fn check(path: &Path, bytes: u64) -> Result<()> {
     let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found = statvfs(there).map_err(|error| failed("look at", there, error.into()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    if free < bytes.saturating_add(MARGIN_BYTES) {
+    let needed = bytes.saturating_add(MARGIN_BYTES);
+    if free < needed {
         bail!(
             "{} has {} free, and {} are needed: make room, choose another directory, or move fewer topics at a time with --topics. Nothing \
              was written",
             there.display(),
             size::show(free),
-            size::show(bytes + MARGIN_BYTES)
+            size::show(needed)
         );
     }
     Ok(())
